@@ -1,0 +1,56 @@
+"""What the engine asks of a model. Concrete backends implement these; only the engine's constructor names one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol
+
+from xl3m_integrations.certainty import Measure
+from xl3m_integrations.tokens import TextTokenizer
+from xl3m_integrations.types import Segment
+
+Evidence = tuple[float, ...]
+
+
+class Scorer(Protocol):
+    """Reads every segment with the question and says what a measure wants to know."""
+
+    @property
+    def window(self) -> int:
+        """Tokens that the model reads at most."""
+
+    @property
+    def tokenizer(self) -> TextTokenizer:
+        """Cuts documents into the model's tokens."""
+
+    def evidence(
+        self, segments: Iterable[Segment], question: str, measure: Measure
+    ) -> Iterator[tuple[Segment, Evidence]]:
+        """Each segment, in the order given, with the measure's evidence.
+
+        Raises:
+            InputError: Segment and question do not fit the window together.
+            ScoringError: The model failed on a segment, which the message names.
+        """
+
+    def overhead(self, question: str) -> int:
+        """Tokens of a sub-context beside the segment: template and question."""
+
+
+class Generator(Protocol):
+    """Answers a question from a context."""
+
+    @property
+    def window(self) -> int:
+        """Tokens that the model reads and writes at most."""
+
+    def count(self, context: str) -> int:
+        """Length of a context in the model's tokens."""
+
+    def overhead(self, question: str) -> int:
+        """Tokens of a prompt beside the context: template and question."""
+
+    def stream(
+        self, context: str, question: str, *, max_new_tokens: int, stop: tuple[str, ...] = (), **options: Any
+    ) -> Iterator[str]:
+        """The answer in pieces, as it is written. Closing the iterator stops the work."""

@@ -1,0 +1,45 @@
+"""Rows of token ids -> batches: as many tokens as a batch may hold, next to no padding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+from xl3m_integrations.types import Segment
+
+PADDING = 1 / 16  # a batch may hold this share of padding at most
+LOOKAHEAD = 16  # batches' worth of segments that are sorted by length together
+
+
+def looked_ahead(segments: Iterable[Segment], batch_tokens: int) -> Iterator[list[Segment]]:
+    """Consecutive groups of about `LOOKAHEAD` batches; what one group is, is held in memory at a time."""
+    source = iter(segments)
+    while group := list(islice(source, 1)):
+        room = LOOKAHEAD * batch_tokens - len(group[0].ids)
+        while room > 0 and (more := list(islice(source, 1))):
+            group += more
+            room -= len(more[0].ids) + 1
+        yield group
+
+
+def packed(lengths: Sequence[int], batch_tokens: int, *, max_rows: int, exact: bool) -> Iterator[list[int]]:
+    """Numbers of the rows of each batch, longest rows first.
+
+    Args:
+        lengths: Tokens of each row.
+        batch_tokens: Tokens of a batch, padding included; a longer row is a batch of its own.
+        max_rows: Rows of a batch.
+        exact: Whether the rows of a batch must have one length.
+    """
+    order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
+    batch: list[int] = []
+    for row in order:
+        longest = lengths[batch[0]] if batch else 0
+        shortest = longest if exact else longest * (1 - PADDING)
+        full = longest * (len(batch) + 1) > batch_tokens or len(batch) >= max_rows
+        if batch and (full or lengths[row] < shortest):
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch

@@ -1,0 +1,102 @@
+"""The benchmark behind `xl3m bench`: selection, everything included, beside the bare forward pass on the same rows."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+
+from xl3m_integrations.backends.batching import packed
+from xl3m_integrations.backends.transformers import TransformersBackend
+from xl3m_integrations.demo import make_haystack
+from xl3m_integrations.engine import XL3M
+from xl3m_integrations.errors import SettingError
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """What the benchmark measured. Rates are in tokens that the model reads, question and template included.
+
+    Attributes:
+        tokens: Tokens of the document.
+        rows: Sub-contexts read, one per segment.
+        row_tokens: Tokens of a full sub-context.
+        read_tokens: Tokens read in one pass.
+        parameters: Parameters of the model.
+        measure: The measure that selection used.
+        selection_tokens_per_second: Of selection end to end: tokenising, segmenting, scoring, selecting.
+        bare_tokens_per_second: Of the model's forward pass alone, rows made beforehand, one position through the head.
+        document_tokens_per_second: Tokens of the document that selection gets through.
+        ratio: Selection's rate over the bare rate, median of the repeats.
+        ratios: The ratio of each repeat.
+    """
+
+    tokens: int
+    rows: int
+    row_tokens: int
+    read_tokens: int
+    parameters: int
+    measure: str
+    selection_tokens_per_second: float
+    bare_tokens_per_second: float
+    document_tokens_per_second: float
+    ratio: float
+    ratios: tuple[float, ...]
+
+
+def measure_speed(xl3m: XL3M, tokens: int, repeats: int, seed: int) -> Speed:
+    """Time selection and the bare forward pass in turn, `repeats` times each, after one warm-up.
+
+    Raises:
+        SettingError: The engine's scorer is not a local model, or `repeats` is below 1.
+    """
+    backend = xl3m.scorer
+    if not isinstance(backend, TransformersBackend):
+        raise SettingError(f"xl3m bench times a local model, but the scorer is a {type(backend).__name__}.")
+    if repeats < 1:
+        raise SettingError(f"repeats is {repeats}; it must be at least 1.")
+    haystack = make_haystack(xl3m, tokens, 1, seed)
+    question = haystack.needles[0][1].question
+    batches = _batches(xl3m, backend, haystack.text, question)
+    read = sum(batch.numel() for batch in batches)
+    xl3m.select(haystack.text[:20_000], question)
+    _forward(backend, batches[:2])
+    selecting, bare, document = [], [], 0
+    for _ in range(repeats):
+        began = time.perf_counter()
+        document = xl3m.select(haystack.text, question).tokens
+        selecting.append(time.perf_counter() - began)
+        began = time.perf_counter()
+        _forward(backend, batches)
+        bare.append(time.perf_counter() - began)
+    ratios = tuple(b / s for s, b in zip(selecting, bare, strict=True))
+    return Speed(
+        tokens=document,
+        rows=sum(len(batch) for batch in batches),
+        row_tokens=max(batch.shape[1] for batch in batches),
+        read_tokens=read,
+        parameters=sum(parameter.numel() for parameter in backend.model.parameters()),
+        measure=xl3m.measure.name,
+        selection_tokens_per_second=read / median(selecting),
+        bare_tokens_per_second=read / median(bare),
+        document_tokens_per_second=document / median(selecting),
+        ratio=median(ratios),
+        ratios=ratios,
+    )
+
+
+def _batches(xl3m: XL3M, backend: TransformersBackend, text: str, question: str) -> list[torch.Tensor]:
+    prompt = backend.prompt(question)
+    rows = [[*prompt.before, *segment.ids, *prompt.after] for segment in xl3m.segmenter.segments([text])]
+    lengths = [len(row) for row in rows]
+    numbers = packed(lengths, backend.batch_tokens, max_rows=len(rows), exact=True)
+    return [torch.tensor([rows[n] for n in batch], device=backend.device) for batch in numbers]
+
+
+def _forward(backend: TransformersBackend, batches: list[torch.Tensor]) -> None:
+    for batch in batches:
+        backend.logits(batch, 1, use_cache=False)
+    if backend.device.type == "cuda":
+        torch.cuda.synchronize()

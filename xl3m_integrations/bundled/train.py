@@ -1,0 +1,313 @@
+"""Train the bundled model from scratch: `python -m xl3m_integrations.bundled.train --haystack DIR --out DIR`.
+
+Seeded and resumable: every row depends on (seed, process, step) alone, and a run that was stopped goes on from its last
+checkpoint. Work: about 6 x 1.4M FLOP a token plus attention; 9,000 tokens/s per CPU thread with `--compile` on a
+machine with bf16 matrix units. Two single-thread processes that average their gradients beat two OpenMP threads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import math
+import os
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch.multiprocessing.spawn import spawn
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from xl3m_integrations.bundled import corpus
+from xl3m_integrations.bundled.corpus import Prose
+from xl3m_integrations.bundled.examples import SHAPES, ExampleMaker, collate
+from xl3m_integrations.bundled.model import build_model, llama_config
+from xl3m_integrations.bundled.tokenizer import train_tokenizer
+
+Optimizers = tuple[torch.optim.Optimizer, torch.optim.Optimizer]
+
+log = logging.getLogger("xl3m.train")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that decides the result, kept beside the checkpoint."""
+
+    seed: int = 0
+    tokens: int = 46_000_000  # tokens seen by all processes together, padding included
+    step_tokens: int = 6_144  # per process and step
+    vocab_size: int = 4_096
+    window: int = 640
+    peak_lr: float = 2.5e-3
+    warmup_steps: int = 100
+    decay_share: float = 0.35  # of all steps, at the end, down to zero
+    lm_weight: float = 0.4
+    lm_sample: float = 0.4  # share of the language-model positions that enter the loss, to save head work
+    processes: int = 2
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        return math.ceil(self.tokens / (self.step_tokens * self.processes))
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A part of the curriculum: row length, context lengths, share of rows that only repeat."""
+
+    until: float
+    length: int
+    context: tuple[int, int]
+    repeats: float
+    share: float = 1.0
+
+
+CURRICULUM = (
+    Stage(0.07, 192, (24, 96), 0.3),
+    Stage(0.28, 320, (48, 190), 0.05),
+    Stage(1.0, 384, (90, 220), 0.0, share=0.65),
+    Stage(1.0, 704, (220, 560), 0.0, share=0.35),
+)
+
+
+def stage_at(progress: float, rng: random.Random) -> Stage:
+    """The curriculum's stage at `progress` (0 to 1), drawn by share where several run at once."""
+    until = next(stage.until for stage in CURRICULUM if progress <= stage.until)
+    current = [stage for stage in CURRICULUM if stage.until == until]
+    return rng.choices(current, [stage.share for stage in current])[0]
+
+
+def learning_rate(plan: Plan, step: int) -> float:
+    """Warm-up, plateau, linear decay to zero."""
+    left = (plan.steps - step) / max(1.0, plan.decay_share * plan.steps)
+    return plan.peak_lr * min(1.0, (step + 1) / plan.warmup_steps, left)
+
+
+def read_haystack(folder: Path | None) -> Prose | None:
+    """All `*.txt` files of `folder` as prose; None without a folder."""
+    if folder is None:
+        return None
+    texts = [path.read_text(encoding="utf-8", errors="replace") for path in sorted(folder.glob("*.txt"))]
+    if not texts:
+        raise SystemExit(f"--haystack {folder} holds no .txt file; give a folder of plain text, or leave it out.")
+    return Prose(texts)
+
+
+def tokenizer_texts(prose: Prose | None, rng: random.Random, documents: int = 6_000) -> Iterator[str]:
+    """Text like that of training, for the tokenizer's merges."""
+    for _ in range(documents):
+        sentences = corpus.filler(rng, 600, prose if rng.random() < 0.6 else None)
+        facts = corpus.unambiguous(rng, [], 8)
+        yield corpus.weave(rng, sentences, facts)[0]
+        yield "\n".join(question for fact in facts for question in fact.questions)
+    for _ in range(20):
+        for _, before, after in SHAPES:
+            yield before
+            yield after
+
+
+# ---------------------------------------------------------------------------------------------- checkpoints
+def save_checkpoint(folder: Path, model: LlamaForCausalLM, optimizers: Optimizers, step: int) -> None:
+    """Write model, optimisers and step; the file is replaced at once or not at all."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    tensors = {f"model.{name}": parameter.detach() for name, parameter in model.named_parameters()}
+    for optimizer in optimizers:
+        for parameter, state in optimizer.state.items():
+            for key, value in state.items():
+                tensors[f"state.{key}.{names[id(parameter)]}"] = value
+    temporary = folder / "checkpoint.tmp"
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, {"step": str(step)})
+    os.replace(temporary, folder / "checkpoint.safetensors")
+
+
+def load_checkpoint(folder: Path, model: LlamaForCausalLM, optimizers: Optimizers) -> int:
+    """Restore what `save_checkpoint` wrote; returns the next step, 0 where there is no checkpoint."""
+    path = folder / "checkpoint.safetensors"
+    if not path.exists():
+        return 0
+    with safe_open(path, "pt") as file:
+        step = int(file.metadata()["step"])
+    tensors = load_file(path)
+    for name, parameter in model.named_parameters():
+        parameter.data.copy_(tensors[f"model.{name}"])
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    for optimizer in optimizers:
+        for parameter in (p for group in optimizer.param_groups for p in group["params"]):
+            found = {key.split(".")[1]: value for key, value in tensors.items() if _is_state(key, names[id(parameter)])}
+            if found:
+                optimizer.state[parameter] = found
+    return step
+
+
+def _is_state(key: str, name: str) -> bool:
+    return key.startswith("state.") and key.split(".", 2)[2] == name
+
+
+# ---------------------------------------------------------------------------------------------- one step
+def make_optimizers(model: LlamaForCausalLM, plan: Plan) -> Optimizers:
+    """Muon for the matrices inside the layers, AdamW for embeddings, biases and norms.
+
+    Beside AdamW alone, on the same rows, Muon's answer loss was 0.2 nats lower after 300 steps.
+    """
+    matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
+    others = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
+    muon = torch.optim.Muon(matrices, lr=plan.peak_lr, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    return muon, torch.optim.AdamW(others, lr=plan.peak_lr, weight_decay=0.0, betas=(0.9, 0.95))
+
+
+def make_batch(plan: Plan, maker: ExampleMaker, stage: Stage, pad: int, rng: random.Random) -> dict[str, torch.Tensor]:
+    """One process's rows of one step."""
+    rows = []
+    for _ in range(plan.step_tokens // stage.length):
+        if rng.random() < stage.repeats:
+            rows.append(maker.repeated(stage.length))
+        else:
+            rows.append(maker.row(stage.length, rng.randint(*stage.context)))
+    return collate(rows, pad, stage.length)
+
+
+def losses(
+    forward: Any, head: torch.Tensor, batch: dict[str, torch.Tensor], plan: Plan
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean cross-entropy of the answer tokens and of the other tokens, in nats."""
+    with torch.autocast("cpu", torch.bfloat16):
+        hidden = forward(
+            input_ids=batch["input_ids"],
+            position_ids=batch["position_ids"],
+            attention_mask=batch["attention_mask"],
+            use_cache=False,
+        ).last_hidden_state
+        weights = batch["weights"][:, 1:]
+        keep = (weights > 0) | ((weights < 0) & (torch.rand(weights.shape) < plan.lm_sample))
+        # The first token of a question follows the context, not the token before it in the row.
+        keep &= batch["position_ids"][:, 1:] == batch["position_ids"][:, :-1] + 1
+        logits = torch.nn.functional.linear(hidden[:, :-1][keep], head)
+    nats = torch.nn.functional.cross_entropy(logits.float(), batch["input_ids"][:, 1:][keep], reduction="none")
+    answers = weights[keep] > 0
+    return nats[answers].sum() / answers.sum().clamp(min=1), nats[~answers].sum() / (~answers).sum().clamp(min=1)
+
+
+def average_gradients(model: LlamaForCausalLM, processes: int) -> None:
+    """All-reduce the gradients as one flat tensor."""
+    if processes == 1:
+        return
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    at = 0
+    for gradient in gradients:
+        gradient.copy_((flat[at : at + gradient.numel()] / processes).view_as(gradient))
+        at += gradient.numel()
+
+
+# ---------------------------------------------------------------------------------------------- the run
+def train_process(
+    rank: int, plan: Plan, haystack: Path | None, out: Path, compiled: bool, stop_after: int | None
+) -> None:
+    """What each process runs, from model to last checkpoint."""
+    logging.basicConfig(level=logging.INFO if rank == 0 else logging.WARNING, format="%(asctime)s %(message)s")
+    torch.set_num_threads(1)
+    if plan.processes > 1:
+        os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
+        dist.init_process_group("gloo", rank=rank, world_size=plan.processes)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(out / "tokenizer")
+    config = llama_config(
+        len(tokenizer), plan.window, tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
+    )
+    model = build_model(config, plan.seed)
+    optimizers = make_optimizers(model, plan)
+    first = load_checkpoint(out, model, optimizers)
+    prose = read_haystack(haystack)
+    forward = torch.compile(model.model) if compiled else model.model
+    began, seen = time.monotonic(), 0
+    last = min(plan.steps, stop_after or plan.steps)
+    for step in range(first, last):
+        stage = stage_at(step / plan.steps, random.Random(f"{plan.seed} {step}"))
+        rng = random.Random(f"{plan.seed} {rank} {step}")
+        torch.manual_seed(hash((plan.seed, rank, step)) % 2**31)
+        batch = make_batch(plan, ExampleMaker(tokenizer, prose, rng), stage, tokenizer.pad_token_id, rng)
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+            group["lr"] = learning_rate(plan, step)
+        answer, language = losses(forward, model.lm_head.weight, batch, plan)
+        (answer + plan.lm_weight * language).backward()
+        average_gradients(model, plan.processes)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        seen += batch["input_ids"].numel() * plan.processes
+        if rank == 0 and (step % 20 == 0 or step == last - 1):
+            speed = seen / (time.monotonic() - began)
+            figures = f"answer {answer.item():.3f} lm {language.item():.3f} nats, {speed:,.0f} tokens/s"
+            log.info("step %d/%d length %d: %s", step, plan.steps, stage.length, figures)
+        if rank == 0 and ((step + 1) % 200 == 0 or step == last - 1):
+            save_checkpoint(out, model, optimizers, step + 1)
+    if plan.processes > 1:
+        dist.destroy_process_group()
+
+
+def export(run: Path, out: Path) -> None:
+    """Write the checkpoint of `run` as a Hugging Face model folder in bfloat16."""
+    plan = Plan(**json.loads((run / "plan.json").read_text()))
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(run / "tokenizer")
+    config = llama_config(
+        len(tokenizer), plan.window, tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
+    )
+    model = build_model(config, plan.seed)
+    load_checkpoint(run, model, make_optimizers(model, plan))
+    model.to(torch.bfloat16).save_pretrained(out)
+    tokenizer.save_pretrained(out)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line of the training script."""
+    parser = argparse.ArgumentParser(prog="python -m xl3m_integrations.bundled.train", description=__doc__)
+    parser.add_argument("--haystack", type=Path, help="folder of .txt files to hide facts in, beside generated filler")
+    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints; a run found there is resumed")
+    parser.add_argument("--export", type=Path, help="write the finished model to this folder")
+    parser.add_argument("--tokens", type=int, default=46_000_000, help="tokens to train on")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument(
+        "--compile", action="store_true", help="torch.compile the model: 1.5x faster, needs a C++ compiler"
+    )
+    parser.add_argument("--stop-after", type=int, help="stop at this step; run again to go on")
+    options = parser.parse_args(arguments)
+    plan = Plan(seed=options.seed, tokens=options.tokens, processes=options.processes)
+    prepare(plan, options.haystack, options.out)
+    task = (plan, options.haystack, options.out, options.compile, options.stop_after)
+    if plan.processes == 1:
+        train_process(0, *task)
+    else:
+        os.environ.setdefault("MASTER_PORT", str(20_000 + os.getpid() % 20_000))
+        spawn(train_process, task, nprocs=plan.processes)
+    if options.export:
+        export(options.out, options.export)
+
+
+def prepare(plan: Plan, haystack: Path | None, out: Path) -> None:
+    """Make the run's folder, or check that it belongs to the same plan."""
+    out.mkdir(parents=True, exist_ok=True)
+    recorded = out / "plan.json"
+    if recorded.exists():
+        before = json.loads(recorded.read_text())
+        if before != asdict(plan):
+            raise SystemExit(f"{out} holds a run with other settings: {before}; choose another --out or delete it.")
+        return
+    tokenizer = train_tokenizer(
+        tokenizer_texts(read_haystack(haystack), random.Random(plan.seed)), plan.vocab_size, plan.window
+    )
+    tokenizer.save_pretrained(out / "tokenizer")
+    recorded.write_text(json.dumps(asdict(plan)))
+
+
+if __name__ == "__main__":
+    main()

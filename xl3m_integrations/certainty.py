@@ -1,0 +1,255 @@
+"""Measures of certainty: pure functions from log-probabilities to scores. All figures are in nats.
+
+A measure works in two steps. `evidence` looks at one batch of sub-contexts and keeps a few numbers per segment, next to
+the model, so that nothing of the size of the vocabulary is kept or sent. `score` turns the numbers of all segments into
+one score each; higher is more certain.
+
+To add a measure: write a class like those below and add it to `MEASURES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from xl3m_integrations.errors import SettingError
+
+# LongLLMLingua, arXiv 2310.06839, section 4.1: appended to the question, it ties the question to the document.
+RESTRICTIVE_SENTENCE = "We can get the answer to this question in the given documents."
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a backend must compute for a measure beside the next-token distribution.
+
+    Attributes:
+        question: Log-probabilities of the question's tokens after the segment.
+        baseline: The same without any segment.
+        answer_tokens: How many greedy answer tokens to take after the sub-context.
+    """
+
+    question: bool = False
+    baseline: bool = False
+    answer_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What the model said about a batch of B sub-contexts, in float32 log-probabilities.
+
+    Attributes:
+        next: [B, V], the distribution of the token after the sub-context.
+        question: [B, Q], of each question token given all before it; None where not needed.
+        baseline: [Q], the same with no segment; None where not needed.
+        answer: [B, n, V], the distributions along the greedy answer; None where not needed.
+        answered: [B, n], false for steps after the answer's end; None where not needed.
+    """
+
+    next: Tensor
+    question: Tensor | None = None
+    baseline: Tensor | None = None
+    answer: Tensor | None = None
+    answered: Tensor | None = None
+
+
+class Measure(Protocol):
+    """A way to turn what the model said into one score per segment."""
+
+    @property
+    def name(self) -> str:
+        """The name it is asked for by."""
+
+    @property
+    def needs(self) -> Needs:
+        """What the backend must compute."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the evidence's columns."""
+
+    def asks(self, question: str) -> str:
+        """The question as the sub-context shows it."""
+
+    def evidence(self, seen: Observation) -> Tensor:
+        """[B, len(columns)] numbers in nats from one batch."""
+
+    def score(self, evidence: Tensor) -> Tensor:
+        """[N] scores from the [N, len(columns)] evidence of all segments; higher is more certain."""
+
+
+# ---------------------------------------------------------------------------------------------- the mathematics
+def entropy_of(log_probs: Tensor) -> Tensor:
+    """Shannon entropy over the last axis, in nats; tokens of probability zero count nothing.
+
+    `[..., V] -> [...]`. XL3M, arXiv 2405.17755, section 3: the certainty of a sub-context.
+    """
+    return -(log_probs.exp() * log_probs.clamp(min=torch.finfo(log_probs.dtype).min)).sum(-1)
+
+
+def mean_nll(log_probs: Tensor) -> Tensor:
+    """Mean negative log-likelihood over the last axis. `[..., Q] -> [...]`; 0 where Q is 0."""
+    return -log_probs.sum(-1) / max(1, log_probs.shape[-1])
+
+
+def clipped_gain(log_probs: Tensor, baseline: Tensor) -> Tensor:
+    """What the segment adds to the question's likelihood: mean over its tokens of max(0, gain), in nats.
+
+    Args:
+        log_probs: [B, Q], with the segment.
+        baseline: [Q], without it.
+
+    Returns:
+        [B]. Clipped token by token, since a segment that makes one word unlikelier says nothing about relevance.
+    """
+    return (log_probs - baseline).clamp(min=0).sum(-1) / max(1, log_probs.shape[-1])
+
+
+def standardised(values: Tensor) -> Tensor:
+    """Z over the first axis: mean 0, standard deviation 1; all zeros where the values do not differ."""
+    centred = values - values.mean(0)
+    deviation = centred.square().mean(0).sqrt()
+    return torch.where(deviation > 1e-12, centred / deviation.clamp(min=1e-12), torch.zeros_like(centred))
+
+
+def _present(tensor: Tensor | None, what: str) -> Tensor:
+    if tensor is None:
+        raise SettingError(f"The measure needs {what}, which the backend did not compute; declare it in `needs`.")
+    return tensor
+
+
+# ---------------------------------------------------------------------------------------------- the measures
+@dataclass(frozen=True, slots=True)
+class _PlainQuestion:
+    def asks(self, question: str) -> str:
+        """The question as it is."""
+        return question
+
+
+@dataclass(frozen=True, slots=True)
+class Entropy(_PlainQuestion):
+    """The paper's measure: entropy of the next token after segment + question. The score is its negative."""
+
+    name: ClassVar[str] = "entropy"
+    needs: ClassVar[Needs] = Needs()
+    columns: ClassVar[tuple[str, ...]] = ("entropy",)
+
+    def evidence(self, seen: Observation) -> Tensor:
+        """[B, 1] entropies."""
+        return entropy_of(seen.next)[:, None]
+
+    def score(self, evidence: Tensor) -> Tensor:
+        """Minus the entropy."""
+        return -evidence[:, 0]
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionLikelihood:
+    """LongLLMLingua's measure: mean log-likelihood of the question given the segment (arXiv 2310.06839, eq. 2).
+
+    Attributes:
+        restrictive: Sentence that follows the question and counts with it; None for the bare question.
+    """
+
+    restrictive: str | None = None
+    name: ClassVar[str] = "question_likelihood"
+    needs: ClassVar[Needs] = Needs(question=True)
+    columns: ClassVar[tuple[str, ...]] = ("question_nll",)
+
+    def asks(self, question: str) -> str:
+        """The question, followed by the restrictive sentence where there is one."""
+        return question if self.restrictive is None else f"{question} {self.restrictive}"
+
+    def evidence(self, seen: Observation) -> Tensor:
+        """[B, 1] mean negative log-likelihoods."""
+        return mean_nll(_present(seen.question, "the question's log-probabilities"))[:, None]
+
+    def score(self, evidence: Tensor) -> Tensor:
+        """Minus the mean negative log-likelihood."""
+        return -evidence[:, 0]
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerEntropy(_PlainQuestion):
+    """Mean entropy along the first greedy answer tokens, up to the answer's end.
+
+    Attributes:
+        answer_tokens: How many tokens to look at, at most.
+    """
+
+    answer_tokens: int = 4
+    name: ClassVar[str] = "answer_entropy"
+    columns: ClassVar[tuple[str, ...]] = ("answer_entropy",)
+
+    def __post_init__(self) -> None:
+        """Refuse a length below 1."""
+        if self.answer_tokens < 1:
+            raise SettingError(f"answer_tokens is {self.answer_tokens}; it must be at least 1.")
+
+    @property
+    def needs(self) -> Needs:
+        """The greedy answer's distributions."""
+        return Needs(answer_tokens=self.answer_tokens)
+
+    def evidence(self, seen: Observation) -> Tensor:
+        """[B, 1] mean entropies."""
+        answered = _present(seen.answered, "the greedy answer").float()
+        entropies = entropy_of(_present(seen.answer, "the greedy answer")) * answered
+        return (entropies.sum(1) / answered.sum(1).clamp(min=1))[:, None]
+
+    def score(self, evidence: Tensor) -> Tensor:
+        """Minus the mean entropy."""
+        return -evidence[:, 0]
+
+
+@dataclass(frozen=True, slots=True)
+class Blend(_PlainQuestion):
+    """The default: z(certainty) + z(clipped gain of the question's likelihood), from one forward pass.
+
+    Among thousands of segments some are confidently wrong: they hold a look-alike of what is asked. Those rarely make
+    the question itself likelier, which is what the second term sees. z is taken over the document's segments.
+
+    Attributes:
+        gain_weight: Weight of the second term.
+    """
+
+    gain_weight: float = 1.0
+    name: ClassVar[str] = "blend"
+    needs: ClassVar[Needs] = Needs(question=True, baseline=True)
+    columns: ClassVar[tuple[str, ...]] = ("entropy", "gain")
+
+    def evidence(self, seen: Observation) -> Tensor:
+        """[B, 2]: entropy, clipped gain."""
+        question = _present(seen.question, "the question's log-probabilities")
+        baseline = _present(seen.baseline, "the question's log-probabilities without a segment")
+        return torch.stack([entropy_of(seen.next), clipped_gain(question, baseline)], dim=1)
+
+    def score(self, evidence: Tensor) -> Tensor:
+        """Sum of the two, standardised over the document."""
+        z = standardised(evidence)
+        return -z[:, 0] + self.gain_weight * z[:, 1]
+
+
+MEASURES: dict[str, Measure] = {
+    measure.name: measure for measure in (Blend(), Entropy(), QuestionLikelihood(), AnswerEntropy())
+}
+DEFAULT_MEASURE = "blend"
+
+
+def get_measure(measure: str | Measure | None) -> Measure:
+    """The measure of that name; a measure object is returned as it is, None gives the default.
+
+    Raises:
+        SettingError: No measure has that name.
+    """
+    if measure is None:
+        return MEASURES[DEFAULT_MEASURE]
+    if not isinstance(measure, str):
+        return measure
+    if measure not in MEASURES:
+        known: Sequence[str] = sorted(MEASURES)
+        raise SettingError(f"Unknown measure {measure!r}; choose one of {', '.join(known)}, or pass a measure object.")
+    return MEASURES[measure]

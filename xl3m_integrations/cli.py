@@ -1,0 +1,401 @@
+"""The command line: `xl3m demo`, `xl3m ask`, `xl3m select`, `xl3m bench`.
+
+Exit codes: 0 where the run succeeded, 1 where it failed, 2 where it was called wrongly.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import random
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from xl3m_integrations.errors import InputError, SettingError, XL3MError
+from xl3m_integrations.types import KeyContext, Selection, Span
+
+if TYPE_CHECKING:
+    from xl3m_integrations import types
+    from xl3m_integrations.engine import XL3M
+
+P = ParamSpec("P")
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Ask questions of texts far longer than a local model's window.",
+)
+out, err = Console(highlight=False), Console(stderr=True, highlight=False)
+
+ModelOption = Annotated[str | None, typer.Option("--model", help="Hub id or folder; the bundled model if left out.")]
+DeviceOption = Annotated[str | None, typer.Option("--device", help="cuda, mps or cpu; the best there is if left out.")]
+DtypeOption = Annotated[str | None, typer.Option("--dtype", help="bfloat16, float16 or float32.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of the text; drawn and shown if left out.")]
+FilesArgument = Annotated[list[str], typer.Argument(help="Text files or globs; - is standard input.", metavar="FILE…")]
+QuestionOption = Annotated[str, typer.Option("--question", "-q", help="The question.")]
+TopKOption = Annotated[int | None, typer.Option("--top-k", help="Keep so many segments.")]
+BudgetOption = Annotated[int | None, typer.Option("--token-budget", help="Keep as many as fit so many tokens.")]
+MeasureOption = Annotated[
+    str | None, typer.Option("--measure", help="blend, entropy, question_likelihood or answer_entropy.")
+]
+SegmentOption = Annotated[int | None, typer.Option("--segment-tokens", help="Length of a segment in tokens.")]
+EncodingOption = Annotated[str, typer.Option("--encoding", help="How the files are encoded.")]
+
+
+def main() -> None:
+    """Entry point of the `xl3m` command."""
+    app()
+
+
+def reported(command: Callable[P, None]) -> Callable[P, None]:
+    """Turn errors into one readable message and an exit code."""
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except (typer.Exit, typer.BadParameter):
+            raise
+        except KeyboardInterrupt:
+            err.print("Interrupted.")
+            raise typer.Exit(130) from None
+        except Exception as error:
+            if kwargs.get("debug"):
+                raise
+            known = isinstance(error, XL3MError)
+            message = str(error) if known else f"{type(error).__name__}: {error} (--debug shows where)"
+            err.print("[bold red]Error:[/] ", end="")
+            err.print(message, markup=False, highlight=False, soft_wrap=True)
+            raise typer.Exit(2 if isinstance(error, SettingError) else 1) from None
+
+    return run
+
+
+@app.command()
+@reported
+def demo(
+    tokens: Annotated[int, typer.Option("--tokens", help="Length of the text, in tokens.")] = 1_000_000,
+    questions: Annotated[int, typer.Option("--questions", help="How many facts to hide and ask for.")] = 5,
+    seed: SeedOption = None,
+    model: ModelOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Hide facts in a long generated text, ask for them, and show what is found."""
+    from xl3m_integrations import demo as demonstration
+
+    seed = random.randrange(2**31) if seed is None else seed
+    xl3m = _engine(model)
+    haystack = demonstration.make_haystack(xl3m, tokens, questions, seed)
+    asked = []
+    for number in range(questions):
+        with _bar(f"question {number + 1} of {questions}", quiet=as_json) as progress:
+            asked.append(demonstration.ask(xl3m, haystack, number, progress))
+        if not as_json:
+            _show_asked(asked[-1], xl3m.window, len(haystack.text))
+    seconds = sum(one.seconds for one in asked)
+    document = asked[0].full.selection.tokens if asked[0].full.selection else xl3m.scorer.tokenizer.count(haystack.text)
+    result = {
+        "document_tokens": document,
+        "seed": seed,
+        "select_seconds": round(seconds, 3),
+        "tokens_per_second": round(document * questions / seconds, 1),
+        "peak_rss_mb": round(demonstration.peak_rss_mb(), 1),
+        "questions": [{name: getattr(one, name) for name in _ASKED_FIELDS} for one in asked],
+    }
+    if as_json:
+        print(json.dumps(result, ensure_ascii=False))  # noqa: T201
+        return
+    right, cut = sum(one.correct for one in asked), sum(one.truncated_correct for one in asked)
+    out.print(
+        f"\n[bold]{right} of {questions}[/] right through XL3M; {cut} of {questions} from the end of the text alone.\n"
+        f"{document:,} tokens, window {xl3m.window}, {result['tokens_per_second']:,.0f} tokens/s per question, "
+        f"{result['select_seconds']:.1f} s in all, peak memory {result['peak_rss_mb']:,.0f} MB, seed {seed}."
+    )
+
+
+_ASKED_FIELDS = (
+    "question", "expected", "answer", "correct", "needle_found", "truncated_answer", "truncated_correct", "depth",
+)  # fmt: skip
+
+
+@app.command()
+@reported
+def ask(
+    files: FilesArgument,
+    question: QuestionOption,
+    model: ModelOption = None,
+    top_k: TopKOption = None,
+    token_budget: BudgetOption = None,
+    measure: MeasureOption = None,
+    segment_tokens: SegmentOption = None,
+    max_new_tokens: Annotated[int | None, typer.Option("--max-new-tokens", help="Length limit of the answer.")] = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+    encoding: EncodingOption = "utf-8",
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Answer a question from text files of any length, with the passages that the answer was read from."""
+    sources = _read(files, encoding)
+    xl3m = _engine(model, segment_tokens=segment_tokens, device=device, dtype=dtype)
+    with _bar("reading", quiet=as_json) as progress:
+        answer = xl3m.answer(
+            sources.text,
+            question,
+            top_k=top_k,
+            token_budget=token_budget,
+            measure=measure,
+            max_new_tokens=max_new_tokens,
+            progress=progress,
+        )
+    if as_json:
+        body = {"question": question, "answer": answer.text, "prompt_tokens": answer.prompt_tokens}
+        selected = _selection_json(answer.selection, sources) if answer.selection else {"segments": []}
+        shown = {"sources": [source.json() for source in sources.cited(answer.key_context.spans)]}
+        print(json.dumps(body | shown | selected, ensure_ascii=False))  # noqa: T201
+        return
+    out.print(answer.text, style="bold", markup=False, highlight=False)
+    _show_context(answer.key_context, sources)
+
+
+@app.command()
+@reported
+def select(
+    files: FilesArgument,
+    question: QuestionOption,
+    model: ModelOption = None,
+    top_k: TopKOption = None,
+    token_budget: BudgetOption = None,
+    measure: MeasureOption = None,
+    segment_tokens: SegmentOption = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+    encoding: EncodingOption = "utf-8",
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show the passages that a question needs, without answering it."""
+    sources = _read(files, encoding)
+    xl3m = _engine(model, segment_tokens=segment_tokens, device=device, dtype=dtype)
+    with _bar("reading", quiet=as_json) as progress:
+        selection = xl3m.select(
+            sources.text, question, top_k=top_k, token_budget=token_budget, measure=measure, progress=progress
+        )
+    if as_json:
+        print(json.dumps({"question": question} | _selection_json(selection, sources), ensure_ascii=False))  # noqa: T201
+        return
+    _show_context(selection.key_context, sources)
+
+
+@app.command()
+@reported
+def bench(
+    tokens: Annotated[int, typer.Option("--tokens", help="Length of the text, in tokens.")] = 200_000,
+    repeats: Annotated[int, typer.Option("--repeats", help="How often each is timed.")] = 5,
+    seed: SeedOption = None,
+    model: ModelOption = None,
+    measure: MeasureOption = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Time selection beside the model's bare forward pass on the same rows."""
+    from xl3m_integrations.bench import measure_speed
+
+    seed = random.randrange(2**31) if seed is None else seed
+    speed = measure_speed(_engine(model, measure=measure, device=device, dtype=dtype), tokens, repeats, seed)
+    if as_json:
+        print(json.dumps(asdict(speed) | {"seed": seed}))  # noqa: T201
+        return
+    table = Table(title=f"{speed.tokens:,} tokens in {speed.rows:,} rows of {speed.row_tokens}, seed {seed}")
+    table.add_column("what")
+    table.add_column("tokens/s", justify="right")
+    table.add_row(f"selection ({speed.measure}), end to end", f"{speed.selection_tokens_per_second:,.0f}")
+    table.add_row(f"bare forward pass, {speed.parameters:,} parameters", f"{speed.bare_tokens_per_second:,.0f}")
+    table.add_row("document tokens selected from", f"{speed.document_tokens_per_second:,.0f}")
+    out.print(table)
+    spread = f"{min(speed.ratios):.2f} to {max(speed.ratios):.2f} over {repeats} repeats"
+    out.print(f"selection / bare: [bold]{speed.ratio:.2f}[/] ({spread})")
+
+
+# ---------------------------------------------------------------------------------------------- reading files
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A passage of a file; offsets are characters of that file."""
+
+    file: str
+    start: int
+    end: int
+    text: str
+
+    def json(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Several files as one text, and the way back from an offset to the file."""
+
+    text: str
+    files: tuple[tuple[str, int, int], ...]  # (name, start, end) in the text
+
+    def cited(self, spans: tuple[Span, ...]) -> list[Source]:
+        """The passages under `spans`, split where a span runs from one file into the next."""
+        found = []
+        for start, end in spans:
+            for name, first, last in self.files:
+                low, high = max(start, first), min(end, last)
+                if low < high:
+                    found.append(Source(name, low - first, high - first, self.text[low:high]))
+        return found
+
+
+def _read(names: list[str], encoding: str) -> Sources:
+    between = "\n\n"
+    texts, files, at = [], [], 0
+    for name in _expanded(names):
+        text = _read_one(name, encoding)
+        files.append((name, at, at + len(text)))
+        texts.append(text)
+        at += len(text) + len(between)
+    return Sources(between.join(texts), tuple(files))
+
+
+def _expanded(names: list[str]) -> Iterator[str]:
+    for name in names:
+        if name == "-" or Path(name).is_file():
+            yield name
+        elif found := sorted(path for path in glob.glob(name, recursive=True) if Path(path).is_file()):
+            yield from found
+        else:
+            kind = "is a folder" if Path(name).is_dir() else "does not exist, and no file matches it as a glob"
+            raise typer.BadParameter(f"{name} {kind}; give text files, globs in quotes, or - for standard input.")
+
+
+def _read_one(name: str, encoding: str) -> str:
+    try:
+        data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    except OSError as error:
+        raise InputError(f"{name} cannot be read: {error.strerror}.") from error
+    try:
+        return data.decode(encoding)
+    except LookupError:
+        raise SettingError(f"--encoding is {encoding!r}, which Python does not know; try utf-8 or latin-1.") from None
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{'standard input' if name == '-' else name} is not {encoding} text: byte {error.start} is "
+            f"0x{data[error.start]:02x}. Give its --encoding, or convert it; "
+            "PDFs and office files need their text extracted first."
+        ) from None
+
+
+# ---------------------------------------------------------------------------------------------- showing
+def _engine(model: str | None, **settings: Any) -> XL3M:
+    with err.status("loading the model"):
+        from transformers.utils import logging
+
+        from xl3m_integrations.engine import XL3M
+
+        logging.disable_progress_bar()
+        logging.set_verbosity_error()
+        return XL3M.default(**settings) if model is None else XL3M.from_pretrained(model, **settings)
+
+
+@contextmanager
+def _bar(label: str, *, quiet: bool) -> Iterator[Callable[[types.Progress], None] | None]:
+    if quiet:
+        yield None
+        return
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}% {task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, transient=True) as bar:
+        task = bar.add_task(label, total=None, rate="")
+
+        def show(progress: types.Progress) -> None:
+            rate = f"{progress.tokens / max(progress.seconds, 1e-9):,.0f} tokens/s"
+            bar.update(task, completed=progress.characters, total=progress.total, rate=rate)
+
+        yield show
+
+
+def _show_asked(asked: Any, window: int, characters: int) -> None:
+    mark = {True: "[green]right[/]", False: "[red]wrong[/]"}
+    table = Table(title=f"\n{asked.question}", title_style="bold", title_justify="left")
+    for column in ("rank", "score", "entropy, nats", "place in the text", "segment"):
+        table.add_column(column, justify="left" if column == "segment" else "right")
+    for segment in sorted(asked.full.key_context.segments, key=lambda segment: segment.rank):
+        where = f"{100 * segment.start / characters:.2f}%"
+        excerpt = _excerpt(segment.text, asked.expected)
+        figures = (str(segment.rank), f"{segment.score:.2f}", f"{segment.evidence.get('entropy', float('nan')):.3f}")
+        table.add_row(*figures, where, excerpt)
+    out.print(table)
+    truth = f"the text says {_plain(asked.expected)} at {100 * asked.depth:.2f}%"
+    out.print(f"XL3M says [bold]{_plain(asked.answer)}[/]: {mark[asked.correct]}; {truth}.")
+    said = _plain(asked.truncated_answer) or "nothing"
+    out.print(f"From the last {window} tokens alone the same model says {said}: {mark[asked.truncated_correct]}.")
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+def _excerpt(text: str, around: str, width: int = 64) -> str:
+    flat = " ".join(text.split())
+    at = max(0, flat.find(" ".join(around.split())))
+    start = max(0, min(at - width // 2, len(flat) - width))
+    return _plain(("…" if start else "") + flat[start : start + width] + ("…" if start + width < len(flat) else ""))
+
+
+def _show_context(context: KeyContext, sources: Sources) -> None:
+    for source in sources.cited(context.spans):
+        out.rule(f"{_plain(source.file)}, characters {source.start:,} to {source.end:,}", align="left", style="dim")
+        out.print(source.text.strip(), markup=False, highlight=False, soft_wrap=True)
+    if context.segments:
+        ranked = sorted(context.segments, key=lambda segment: segment.rank)
+        scores = ", ".join(f"{segment.score:.2f}" for segment in ranked)
+        out.rule(style="dim")
+        out.print(f"scores, best first: {scores}", style="dim")
+
+
+def _selection_json(selection: Selection, sources: Sources) -> dict[str, Any]:
+    segments = []
+    for segment in selection.segments:
+        cited = sources.cited(((segment.start, segment.end),))
+        place = {"file": cited[0].file, "start": cited[0].start, "end": cited[-1].end} if cited else {}
+        figures = {
+            "index": segment.index,
+            "score": segment.score,
+            "rank": segment.rank,
+            "evidence": dict(segment.evidence),
+        }
+        segments.append(place | figures | {"text": segment.text})
+    return {
+        "measure": selection.measure,
+        "document_tokens": selection.tokens,
+        "document_characters": selection.characters,
+        "select_seconds": round(selection.seconds, 3),
+        "segments": segments,
+        "spans": [source.json() for source in sources.cited(selection.key_context.spans)],
+    }

@@ -1,0 +1,114 @@
+"""A document as the engine reads it: once from front to back, then here and there for what was kept."""
+
+from __future__ import annotations
+
+import tempfile
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import IO
+
+from xl3m_integrations.errors import InputError
+from xl3m_integrations.tokens import require_encodable
+
+Text = str | Iterable[str]
+
+_SPOOL_BYTES = 1 << 20  # a streamed text up to this size stays in memory
+
+
+class Document:
+    """A text given whole, or as an iterable of strings that is read once.
+
+    A streamed text is written to a temporary file as it is read, so that kept excerpts can be cut out of it exactly
+    while memory stays flat. The file is gone when the document is.
+
+    Args:
+        text: The text, or strings whose concatenation is the text.
+
+    Raises:
+        InputError: `text` is neither.
+    """
+
+    def __init__(self, text: Text) -> None:
+        if not isinstance(text, str) and (isinstance(text, (bytes, bytearray)) or not isinstance(text, Iterable)):
+            raise InputError(f"The document is a {type(text).__name__}; pass a str or an iterable of str.")
+        self._whole = text if isinstance(text, str) else None
+        self._pieces = iter(()) if isinstance(text, str) else iter(text)
+        self._spool: IO[bytes] | None = None
+        self._marks: list[tuple[int, int]] = []  # (character, byte) at which each piece begins in the spool
+        self._read = 0
+        self._blank = True
+        self._ended = False
+
+    @classmethod
+    def of(cls, text: Text | Document) -> Document:
+        """`text` as a document; a document stays what it is."""
+        return text if isinstance(text, Document) else cls(text)
+
+    @property
+    def characters(self) -> int | None:
+        """Length in characters; None while a streamed text has not been read to its end."""
+        if self._whole is not None:
+            return len(self._whole)
+        return self._read if self._ended else None
+
+    def beginning(self, characters: int) -> str | None:
+        """The whole text if it is no longer than `characters`, else None; `pieces` still begins at its start."""
+        if self._whole is None:
+            head: list[str] = []
+            size = 0
+            for piece in self._pieces:
+                head.append(_string(piece))
+                size += len(piece)
+                if size > characters:
+                    self._pieces = chain(head, self._pieces)
+                    return None
+            self._whole = "".join(head)
+        return self._whole if len(self._whole) <= characters else None
+
+    def pieces(self) -> Iterator[str]:
+        """The text from front to back, in pieces. May be called once.
+
+        Raises:
+            InputError: There is no text, or nothing but whitespace.
+        """
+        for piece in [self._whole] if self._whole is not None else self._spooled():
+            self._read += len(piece)
+            self._blank = self._blank and not piece.strip()
+            yield piece
+        self._ended = True
+        if self._blank:
+            raise InputError(
+                f"The document is empty: it has {self._read} characters, none of them visible. Check that the file was "
+                "read, or that its text layer was extracted."
+            )
+
+    def slice(self, start: int, end: int) -> str:
+        """The characters from `start` to `end` of what was read."""
+        if self._whole is not None:
+            return self._whole[start:end]
+        assert self._spool is not None
+        first = bisect_right(self._marks, start, key=lambda mark: mark[0]) - 1
+        last = bisect_right(self._marks, end, key=lambda mark: mark[0])
+        character, byte = self._marks[first]
+        self._spool.seek(byte)
+        stop = self._marks[last][1] - byte if last < len(self._marks) else -1
+        return self._spool.read(stop).decode("utf-8")[start - character : end - character]
+
+    def _spooled(self) -> Iterator[str]:
+        # Not in a `with`: the file lives as long as the document, whose excerpts are read after the pass.
+        spool = tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES)  # noqa: SIM115
+        self._spool = spool
+        character = byte = 0
+        for piece in self._pieces:
+            require_encodable(_string(piece), character)
+            self._marks.append((character, byte))
+            byte += spool.write(piece.encode("utf-8"))
+            character += len(piece)
+            yield piece
+
+
+def _string(piece: object) -> str:
+    if not isinstance(piece, str):
+        raise InputError(f"The document's pieces must be str, but one is a {type(piece).__name__}; decode it first.")
+    return piece

@@ -1,0 +1,353 @@
+"""XL3M: document -> segments -> scored segments -> selection -> key context -> answer (arXiv 2405.17755).
+
+The engine owns the defaults and the order of the stages; each stage is a module that knows nothing of the others.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from typing_extensions import TypedDict, Unpack
+
+from xl3m_integrations.assembly import assemble
+from xl3m_integrations.backends.base import Generator, Scorer
+from xl3m_integrations.certainty import Measure, get_measure
+from xl3m_integrations.documents import Document, Text
+from xl3m_integrations.errors import InputError, SettingError
+from xl3m_integrations.prompts import require_question
+from xl3m_integrations.scoring import ProgressCallback, score
+from xl3m_integrations.segmentation import Segmenter
+from xl3m_integrations.selection import Budget, Selector, TopK
+from xl3m_integrations.types import Answer, KeyContext, Selection
+
+if TYPE_CHECKING:
+    import torch
+
+KEPT = 8  # segments that are kept by default, at most
+LEAST_KEPT = 4  # segments are made short enough for so many to fit the reader's window
+LONGEST_SEGMENT = 512  # tokens, by default
+CHARACTERS_A_TOKEN = 24  # a text with more per token of the window is taken for one that does not fit
+
+
+class Choice(TypedDict, total=False):
+    """How much to keep, by which measure: the keyword arguments that `select`, `answer` and `stream` share.
+
+    Attributes:
+        top_k: Keep so many segments.
+        token_budget: Keep as many of the best segments as fit so many tokens of the scoring model.
+        selection: Any other strategy, such as `AdaptiveGap()`. Of these three, one at most.
+        measure: Name of a measure, or a measure object; None takes the engine's.
+        keep_first: Keep so many segments from the document's beginning in any case.
+        keep_last: Keep so many segments from its end in any case.
+        progress: Called about ten times a second with the pass's `Progress`.
+    """
+
+    top_k: int | None
+    token_budget: int | None
+    selection: Selector | None
+    measure: str | Measure | None
+    keep_first: int
+    keep_last: int
+    progress: ProgressCallback | None
+
+
+class XL3M:
+    """Answers questions about texts far longer than its model's window.
+
+    Make one with `from_pretrained` or `default`. One engine may serve many threads.
+
+    Args:
+        scorer: Reads every segment with the question.
+        reader: Answers from the key context; None where only selection is wanted.
+        segment_tokens: Length of a segment in the scorer's tokens; None makes it so that at least four fit the window,
+            512 at most.
+        overlap_tokens: Tokens that neighbouring segments share; None takes a quarter of `segment_tokens`.
+        measure: Name of the default measure, or a measure object.
+        max_new_tokens: Default length limit of an answer, in the reader's tokens; None takes a tenth of its window, at
+            least 16 and at most 256.
+
+    Raises:
+        SettingError: A parameter is out of its range.
+    """
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        reader: Generator | None = None,
+        *,
+        segment_tokens: int | None = None,
+        overlap_tokens: int | None = None,
+        measure: str | Measure | None = None,
+        max_new_tokens: int | None = None,
+    ) -> None:
+        self.scorer = scorer
+        self.reader = reader
+        self.measure = get_measure(measure)
+        self.window = min(scorer.window, reader.window) if reader is not None else scorer.window
+        reserve = min(self.window // 2, max(64, self.window // 5))
+        if segment_tokens is None:
+            segment_tokens = max(8, min(LONGEST_SEGMENT, (self.window - reserve) // LEAST_KEPT) // 8 * 8)
+        if segment_tokens >= scorer.window:
+            raise SettingError(
+                f"segment_tokens is {segment_tokens}, but the scoring model's window is {scorer.window} tokens and "
+                "must hold the question too; lower segment_tokens."
+            )
+        overlap = segment_tokens // 4 if overlap_tokens is None else overlap_tokens
+        self.segmenter = Segmenter(scorer.tokenizer, segment_tokens, overlap)
+        self.max_new_tokens = max_new_tokens or max(16, min(256, self.window // 10))
+        self._default_kept = max(1, min(KEPT, (self.window - reserve) // segment_tokens))
+
+    # ------------------------------------------------------------------------------------------ making one
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path | None = None,
+        *,
+        model: Any = None,
+        tokenizer: Any = None,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
+        attn_implementation: str | None = None,
+        quantization_config: Any = None,
+        trust_remote_code: bool = False,
+        model_options: dict[str, Any] | None = None,
+        template: str | None = None,
+        window: int | None = None,
+        batch_tokens: int | None = None,
+        segment_tokens: int | None = None,
+        overlap_tokens: int | None = None,
+        measure: str | Measure | None = None,
+        max_new_tokens: int | None = None,
+    ) -> XL3M:
+        """An engine whose scorer and reader are one Hugging Face causal language model.
+
+        Args:
+            name: Hub id or local folder. Leave it out to pass loaded objects instead.
+            model: A loaded causal language model, with `tokenizer`.
+            tokenizer: Its tokenizer.
+            device: `cuda`, `mps`, `cpu`, …; None takes the first of these that is there.
+            dtype: `bfloat16`, `float16`, `float32`; None takes bfloat16 where the hardware computes in it.
+            attn_implementation: Passed to transformers.
+            quantization_config: Passed to transformers.
+            trust_remote_code: Whether code from the model's repository may run. Off by default.
+            model_options: More arguments for the model's `from_pretrained`, such as `revision` or `token`.
+            template: Text around segment and question with `{segment}` and `{question}`; None takes the
+                tokenizer's chat template, or a plain one where it has none.
+            window: Tokens that the model reads at most; None takes the configuration's.
+            batch_tokens: Tokens of one scoring pass; None takes a value that suits the device.
+            segment_tokens: See the class.
+            overlap_tokens: See the class.
+            measure: See the class.
+            max_new_tokens: See the class.
+
+        Raises:
+            ModelLoadError: There is no such model, or it is no causal language model.
+            SettingError: A parameter is out of its range.
+        """
+        from xl3m_integrations.backends.loading import load
+        from xl3m_integrations.backends.transformers import TransformersBackend
+
+        if (name is None) == (model is None) or (model is None) != (tokenizer is None):
+            raise SettingError("Pass either a model's name, or model= and tokenizer= already loaded.")
+        if name is not None:
+            model, tokenizer = load(
+                name,
+                device=device,
+                dtype=dtype,
+                attn_implementation=attn_implementation,
+                quantization_config=quantization_config,
+                trust_remote_code=trust_remote_code,
+                **(model_options or {}),
+            )
+        backend = TransformersBackend(model, tokenizer, template=template, window=window, batch_tokens=batch_tokens)
+        return cls(
+            backend,
+            backend,
+            segment_tokens=segment_tokens,
+            overlap_tokens=overlap_tokens,
+            measure=measure,
+            max_new_tokens=max_new_tokens,
+        )
+
+    @classmethod
+    def default(cls, **settings: Any) -> XL3M:
+        """An engine on the bundled model: small, English, no download. `settings` are those of `from_pretrained`."""
+        from xl3m_integrations.bundled import MODEL_FOLDER
+
+        return cls.from_pretrained(MODEL_FOLDER, **settings)
+
+    # ------------------------------------------------------------------------------------------ the five steps
+    def select(self, text: Text | Document, question: str, **how: Unpack[Choice]) -> Selection:
+        """Keep the segments after which the model is most certain.
+
+        Args:
+            text: The document, as a string or as an iterable of strings, which is read once and never held whole.
+            question: The plain question.
+            **how: How much to keep and by which measure; see `Choice`. With nothing said, as many segments are kept as
+                fit the reader's window, eight at most.
+
+        Raises:
+            InputError: Document or question is empty, not valid Unicode, or too long for the window.
+            SettingError: A parameter is unknown or out of its range.
+            ScoringError: The model failed on a segment.
+        """
+        return self.select_documents([text], question, **how)[0]
+
+    def select_documents(
+        self,
+        texts: Sequence[Text | Document],
+        question: str,
+        *,
+        top_k: int | None = None,
+        token_budget: int | None = None,
+        selection: Selector | None = None,
+        measure: str | Measure | None = None,
+        keep_first: int = 0,
+        keep_last: int = 0,
+        progress: ProgressCallback | None = None,
+    ) -> list[Selection]:
+        """`select` over several documents at once: their segments compete, and ranks run over all of them.
+
+        Args:
+            texts: The documents.
+            question: The plain question.
+            top_k: See `Choice`, as for all that follow.
+            token_budget: See `Choice`.
+            selection: See `Choice`.
+            measure: See `Choice`.
+            keep_first: See `Choice`; of every document.
+            keep_last: See `Choice`; of every document.
+            progress: See `Choice`.
+
+        Returns:
+            One selection per document, in order; a document of which nothing is kept has one without segments.
+        """
+        selector = _selector(top_k, token_budget, selection) or TopK(self._default_kept)
+        if keep_first < 0 or keep_last < 0:
+            raise SettingError(f"keep_first is {keep_first} and keep_last is {keep_last}; neither may be negative.")
+        chosen = self.measure if measure is None else get_measure(measure)
+        documents = [Document.of(text) for text in texts]
+        scored = score(documents, require_question(question), chosen, self.segmenter, self.scorer, progress)
+        return [
+            Selection(
+                question=question,
+                measure=chosen.name,
+                segments=kept,
+                key_context=assemble(kept, document.slice),
+                scores=scored.scores(number),
+                tokens=scored.tokens(number),
+                characters=document.characters or 0,
+                seconds=scored.seconds,
+            )
+            for number, (document, kept) in enumerate(
+                zip(documents, scored.keep(selector, keep_first, keep_last), strict=True)
+            )
+        ]
+
+    def answer(
+        self,
+        text: Text,
+        question: str,
+        *,
+        max_new_tokens: int | None = None,
+        stop: Sequence[str] = (),
+        reader_options: Mapping[str, Any] | None = None,
+        **how: Unpack[Choice],
+    ) -> Answer:
+        """Select, splice the key context, and let the reader answer from it.
+
+        A text that fits the reader's window together with the question is read whole, without selection, unless `how`
+        says how much to keep. Where fewer segments fit than `how` asks for, the best are read, the others are listed in
+        `answer.key_context.dropped`, and a warning is given.
+
+        Args:
+            text: See `select`.
+            question: See `select`.
+            max_new_tokens: Tokens of the answer at most; None takes the engine's default.
+            stop: Strings that end the answer and are left out of it.
+            reader_options: More arguments for the reader, such as `{"do_sample": True, "temperature": 0.7}`.
+            **how: See `Choice`.
+
+        Raises:
+            InputError: See `select`; or question and answer leave no room in the reader's window.
+        """
+        limit = self._limit(max_new_tokens)
+        context, selected = self._read_for(text, question, limit, how)
+        reader = self._reader()
+        pieces = reader.stream(context.text, question, max_new_tokens=limit, stop=tuple(stop), **(reader_options or {}))
+        return Answer(
+            text="".join(pieces).strip(),
+            question=question,
+            key_context=context,
+            prompt_tokens=reader.overhead(question) + reader.count(context.text),
+            selection=selected,
+        )
+
+    def stream(
+        self,
+        text: Text,
+        question: str,
+        *,
+        max_new_tokens: int | None = None,
+        stop: Sequence[str] = (),
+        reader_options: Mapping[str, Any] | None = None,
+        **how: Unpack[Choice],
+    ) -> Iterator[str]:
+        """`answer`, piece by piece as it is written, with the same arguments. Closing the iterator stops the work."""
+        limit = self._limit(max_new_tokens)
+        context, _ = self._read_for(text, question, limit, how)
+        options = reader_options or {}
+        yield from self._reader().stream(context.text, question, max_new_tokens=limit, stop=tuple(stop), **options)
+
+    # ------------------------------------------------------------------------------------------ what they share
+    def _read_for(self, text: Text, question: str, limit: int, how: Choice) -> tuple[KeyContext, Selection | None]:
+        """The key context that fits the reader's window, and the selection it was made from, if one was needed."""
+        reader = self._reader()
+        room = reader.window - limit - reader.overhead(require_question(question))
+        if room < 1:
+            raise InputError(
+                f"The question takes {reader.overhead(question)} tokens with its template and the answer up to "
+                f"{limit}, but the reader's window is {reader.window} tokens; shorten the question, or lower "
+                "max_new_tokens."
+            )
+        document = Document.of(text)
+        asked = {"top_k", "token_budget", "selection"} & {name for name, value in how.items() if value is not None}
+        whole = None if asked else document.beginning(room * CHARACTERS_A_TOKEN)
+        if whole is not None and whole.strip() and reader.count(whole) <= room:
+            return KeyContext(whole, ((0, len(whole)),)), None
+        selected = self.select(document, question, **how)
+        context = assemble(selected.segments, document.slice, lambda text: reader.count(text) <= room)
+        if context.dropped and asked:
+            warnings.warn(
+                f"{len(context.dropped)} of {len(selected.segments)} kept segments do not fit the reader's window of "
+                f"{reader.window} tokens and were left out, the least certain first (see key_context.dropped).",
+                stacklevel=3,
+            )
+        return context, selected
+
+    def _reader(self) -> Generator:
+        if self.reader is None:
+            raise SettingError("This engine has no reader, so it can select but not answer; pass reader= to XL3M.")
+        return self.reader
+
+    def _limit(self, max_new_tokens: int | None) -> int:
+        limit = self.max_new_tokens if max_new_tokens is None else max_new_tokens
+        if limit < 1:
+            raise SettingError(f"max_new_tokens is {limit}; it must be at least 1.")
+        return limit
+
+
+def _selector(top_k: int | None, token_budget: int | None, selection: Selector | None) -> Selector | None:
+    given = [
+        name
+        for name, value in (("top_k", top_k), ("token_budget", token_budget), ("selection", selection))
+        if value is not None
+    ]
+    if len(given) > 1:
+        raise SettingError(f"{' and '.join(given)} were given; they are alternatives, pass one.")
+    if top_k is not None:
+        return TopK(top_k)
+    return Budget(token_budget) if token_budget is not None else selection
