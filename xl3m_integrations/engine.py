@@ -6,7 +6,7 @@ The engine owns the defaults and the order of the stages; each stage is a module
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,7 +97,8 @@ class XL3M:
             )
         overlap = segment_tokens // 4 if overlap_tokens is None else overlap_tokens
         self.segmenter = Segmenter(scorer.tokenizer, segment_tokens, overlap)
-        self.max_new_tokens = max_new_tokens or max(16, min(256, self.window // 10))
+        self.max_new_tokens = max(16, min(256, self.window // 10))
+        self.max_new_tokens = self._limit(max_new_tokens)
         self._default_kept = max(1, min(KEPT, (self.window - reserve) // segment_tokens))
 
     # ------------------------------------------------------------------------------------------ making one
@@ -313,18 +314,39 @@ class XL3M:
                 f"{limit}, but the reader's window is {reader.window} tokens; shorten the question, or lower "
                 "max_new_tokens."
             )
+        return self.key_context(text, question, room, reader.count, **how)
+
+    def key_context(
+        self, text: Text, question: str, room: int, count: Callable[[str], int], **how: Unpack[Choice]
+    ) -> tuple[KeyContext, Selection | None]:
+        """What of a text to hand to any reader: all of it where it fits, else the segments that the question needs.
+
+        Args:
+            text: See `select`.
+            question: See `select`.
+            room: How long the context may be, in the reader's tokens.
+            count: Counts the reader's tokens of a text.
+            **how: See `Choice`.
+
+        Returns:
+            The context, and the selection that it was made from; None where the text fitted and `how` asked for none.
+
+        Raises:
+            InputError: See `select`.
+            SettingError: Not even the best segment fits.
+        """
         document = Document.of(text)
         asked = {"top_k", "token_budget", "selection"} & {name for name, value in how.items() if value is not None}
         whole = None if asked else document.beginning(room * CHARACTERS_A_TOKEN)
-        if whole is not None and whole.strip() and reader.count(whole) <= room:
+        if whole is not None and whole.strip() and count(whole) <= room:
             return KeyContext(whole, ((0, len(whole)),)), None
         selected = self.select(document, question, **how)
-        context = assemble(selected.segments, document.slice, lambda text: reader.count(text) <= room)
+        context = assemble(selected.segments, document.slice, lambda text: count(text) <= room)
         if context.dropped and asked:
             warnings.warn(
-                f"{len(context.dropped)} of {len(selected.segments)} kept segments do not fit the reader's window of "
-                f"{reader.window} tokens and were left out, the least certain first (see key_context.dropped).",
-                stacklevel=3,
+                f"{len(context.dropped)} of {len(selected.segments)} kept segments do not fit the {room} tokens that "
+                "the reader has room for and were left out, the least certain first (see key_context.dropped).",
+                stacklevel=2,
             )
         return context, selected
 

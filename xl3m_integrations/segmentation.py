@@ -88,7 +88,7 @@ class Segmenter:
             InputError: The text holds a lone surrogate.
         """
         window = _Window()
-        index = begin = begin_at = 0
+        index = begin = begin_at = stop = 0
         blocks = _blocks(self.tokenizer, pieces, window)
         more = True
         while True:
@@ -97,16 +97,23 @@ class Segmenter:
             if begin >= window.end and window.text_end == begin_at:
                 return
             is_last = window.end <= begin + self.segment_tokens
-            stop = window.end if is_last else window.cut(begin + self.segment_tokens, begin + 1)
+            stop = window.end if is_last else window.cut(begin + self.segment_tokens, stop + 1)
             stop_at = window.text_end if is_last else window.boundary(stop)
             text = window.slice(begin_at, stop_at)
             yield Segment(index, begin_at, stop_at, text, window.ids(begin, stop), document, begin)
             if is_last:
                 return
             index += 1
-            begin = window.cut(stop - self.overlap_tokens, begin + 1) if self.overlap_tokens else stop
+            begin = self._next(window, begin, stop)
             begin_at = window.boundary(begin)
             window.forget(begin, begin_at)
+
+    def _next(self, window: _Window, begin: int, stop: int) -> int:
+        """Where the segment after [begin, stop) begins: early enough to overlap, late enough to reach past `stop`."""
+        if not self.overlap_tokens:
+            return stop
+        lowest = max(begin + 1, stop - self.segment_tokens // 2)
+        return window.cut(max(lowest, stop - self.overlap_tokens), lowest, otherwise=stop)
 
 
 class _Window:
@@ -155,13 +162,14 @@ class _Window:
         run, at = self._place(token - 1)
         return run.end_of(at)
 
-    def cut(self, token: int, lowest: int) -> int:
-        """The nearest token at or before `token` that begins a character of its own, if one is near."""
+    def cut(self, token: int, lowest: int, otherwise: int | None = None) -> int:
+        """The nearest token at or before `token` that begins a character of its own; else `otherwise`, else `token`."""
+        fallback = token if otherwise is None else otherwise
         floor = max(lowest, token - _LONGEST_CHARACTER)
         for candidate in range(token, floor - 1, -1):
             if self._is_clean(candidate, combined=True):
                 return candidate
-        return next((c for c in range(token, lowest - 1, -1) if self._is_clean(c, combined=False)), token)
+        return next((c for c in range(token, lowest - 1, -1) if self._is_clean(c, combined=False)), fallback)
 
     def _is_clean(self, token: int, *, combined: bool) -> bool:
         edge = self.boundary(token)

@@ -38,7 +38,7 @@ class TextTokenizer:
         self._special = _copy(backend, special=True)
         names = sorted(set(tokenizer.all_special_tokens), key=len, reverse=True)
         self._specials = re.compile("|".join(map(re.escape, names))) if names else None
-        self.bos_ids: tuple[int, ...] = _leading_bos(tokenizer)
+        self.bos_ids: tuple[int, ...] = _leading_bos(tokenizer, self._special)
         self.eos_id: int | None = tokenizer.eos_token_id
         self._known: set[str] = set()
         self._unknown: dict[int, str] = {}
@@ -54,6 +54,11 @@ class TextTokenizer:
     def ids(self, text: str) -> list[int]:
         """Token ids of one text, special tokens read as plain text."""
         return self.encode([text])[0].ids
+
+    def prompt_ids(self, prompt: str) -> list[int]:
+        """Token ids of a whole prompt: special tokens that it spells count, and the text's beginning is marked once."""
+        ids: list[int] = self._special.encode(prompt, add_special_tokens=False).ids
+        return ids if tuple(ids[: len(self.bos_ids)]) == self.bos_ids else [*self.bos_ids, *ids]
 
     def count(self, text: str) -> int:
         """Length of `text` in tokens."""
@@ -161,6 +166,7 @@ def _copy(backend: Tokenizer, *, special: bool) -> Tokenizer:
     return copy
 
 
-def _leading_bos(tokenizer: Any) -> tuple[int, ...]:
+def _leading_bos(tokenizer: Any, copy: Tokenizer) -> tuple[int, ...]:
+    # Asked of the copy: calling the tokenizer would reset its backend's truncation and padding.
     bos = tokenizer.bos_token_id
-    return (bos,) if bos is not None and tokenizer("").input_ids[:1] == [bos] else ()
+    return (bos,) if bos is not None and copy.encode("").ids[:1] == [bos] else ()

@@ -50,6 +50,14 @@ class Generator(Protocol):
     def overhead(self, question: str) -> int:
         """Tokens of a prompt beside the context: template and question."""
 
+    def count_prompt(self, prompt: str) -> int:
+        """Length of a whole prompt in the model's tokens."""
+
+    def complete(
+        self, prompt: str, *, max_new_tokens: int, stop: tuple[str, ...] = (), **options: Any
+    ) -> Iterator[str]:
+        """What the model writes after a prompt as it stands, in pieces. Closing the iterator stops the work."""
+
     def stream(
         self, context: str, question: str, *, max_new_tokens: int, stop: tuple[str, ...] = (), **options: Any
     ) -> Iterator[str]:

@@ -9,6 +9,8 @@ import torch
 
 from xl3m_integrations.errors import ModelLoadError, SettingError
 
+HUB_OPTIONS = ("revision", "token", "cache_dir", "local_files_only")  # they concern every file, not the weights alone
+
 
 def pick_device(device: str | torch.device | None) -> torch.device:
     """The device asked for, or the first of cuda, mps, cpu that is there.
@@ -67,10 +69,13 @@ def load(
 
     Raises:
         ModelLoadError: `name` does not exist or holds no causal language model in safetensors with a tokenizer.
+        SettingError: There is no such device or dtype.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     place = pick_device(device)
+    weights = pick_dtype(dtype, place)
+    hub = {name: options[name] for name in HUB_OPTIONS if name in options}
     settings = {"trust_remote_code": trust_remote_code, **options}
     if quantization_config is not None:
         settings |= {"quantization_config": quantization_config, "device_map": {"": str(place)}}
@@ -78,16 +83,14 @@ def load(
         settings["attn_implementation"] = attn_implementation
     _require_folder(name)
     try:
-        config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
+        config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code, **hub)
         if not trust_remote_code:
             _require_causal(config, name)
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
-        model = AutoModelForCausalLM.from_pretrained(
-            name, dtype=pick_dtype(dtype, place), use_safetensors=True, **settings
-        )
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code, **hub)
+        model = AutoModelForCausalLM.from_pretrained(name, dtype=weights, use_safetensors=True, **settings)
     except ModelLoadError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError) as error:
+    except Exception as error:
         raise ModelLoadError(
             f"Cannot load a causal language model from {str(name)!r}: {_first_line(error)} Give a hub id or a folder "
             "with config.json, safetensors weights and a tokenizer."

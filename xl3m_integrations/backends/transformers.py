@@ -18,7 +18,7 @@ from torch import Tensor
 from xl3m_integrations.backends.base import Evidence
 from xl3m_integrations.backends.batching import looked_ahead, packed
 from xl3m_integrations.certainty import Measure, Needs, Observation
-from xl3m_integrations.errors import InputError, ModelLoadError, ScoringError, SettingError
+from xl3m_integrations.errors import InputError, ModelLoadError, ScoringError, SettingError, XL3MError
 from xl3m_integrations.prompts import QuestionPrompt, Template, require_question
 from xl3m_integrations.tokens import TextTokenizer
 from xl3m_integrations.types import Segment
@@ -41,6 +41,7 @@ class TransformersBackend:
 
     Raises:
         ModelLoadError: The tokenizer has no fast backend, or the window is unknown.
+        SettingError: The template lacks a placeholder, or a number is below 1.
     """
 
     def __init__(
@@ -56,11 +57,13 @@ class TransformersBackend:
         self.hf_tokenizer = tokenizer
         self.tokenizer = TextTokenizer(tokenizer)
         self.template = Template.of_tokenizer(tokenizer) if template is None else Template.parse(template)
-        self.window = window or _window_of(model, tokenizer)
+        self.window = _window_of(model, tokenizer) if window is None else window
         self.device = next(model.parameters()).device
-        self.batch_tokens = batch_tokens or BATCH_TOKENS.get(self.device.type, 8_192)
-        if self.batch_tokens < 1:
-            raise SettingError(f"batch_tokens is {batch_tokens}; it must be at least 1.")
+        self.batch_tokens = BATCH_TOKENS.get(self.device.type, 8_192) if batch_tokens is None else batch_tokens
+        if self.window < 1 or self.batch_tokens < 1:
+            raise SettingError(
+                f"window is {self.window} and batch_tokens {self.batch_tokens}; both must be at least 1."
+            )
         self._vocabulary = model.get_output_embeddings().weight.shape[0]
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
 
@@ -96,29 +99,58 @@ class TransformersBackend:
         return output
 
     # ------------------------------------------------------------------------------------------ reading
-    def prompt_ids(self, context: str, question: str) -> list[int]:
-        """The reader's whole prompt."""
-        prompt = self.prompt(question)
-        return [*prompt.before, *self.tokenizer.ids(context), *prompt.after]
+    def count_prompt(self, prompt: str) -> int:
+        """Length of a whole prompt in tokens."""
+        return len(self.tokenizer.prompt_ids(prompt))
 
     def stream(
         self, context: str, question: str, *, max_new_tokens: int, stop: tuple[str, ...] = (), **options: Any
     ) -> Iterator[str]:
         """See `Generator.stream`. `options` are passed to `generate` of transformers; greedy unless they sample."""
-        from transformers import StoppingCriteriaList, TextIteratorStreamer
+        prompt = self.prompt(question)
+        ids = [*prompt.before, *self.tokenizer.ids(context), *prompt.after]
+        return self._stream_ids(ids, max_new_tokens, stop, options)
 
-        ids = self.prompt_ids(context, question)
-        if len(ids) + max_new_tokens > self.window:
+    def complete(
+        self, prompt: str, *, max_new_tokens: int, stop: tuple[str, ...] = (), **options: Any
+    ) -> Iterator[str]:
+        """See `Generator.complete`."""
+        return self._stream_ids(self.tokenizer.prompt_ids(prompt), max_new_tokens, stop, options)
+
+    def complete_many(
+        self, prompts: Sequence[str], *, max_new_tokens: int, stop: tuple[str, ...] = (), **options: Any
+    ) -> list[str]:
+        """The texts that `complete` would write, from one batch."""
+        rows = [self.tokenizer.prompt_ids(prompt) for prompt in prompts]
+        longest = max(map(len, rows))
+        self._require_room(longest, max_new_tokens)
+        arguments = self._generate_arguments(max_new_tokens, options)
+        pad = arguments["pad_token_id"]
+        ids = torch.tensor([[pad] * (longest - len(row)) + row for row in rows], device=self.device)
+        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=self.device)
+        with torch.inference_mode():
+            written = self.model.generate(ids, attention_mask=mask, **arguments)[:, longest:]
+        return ["".join(_until([self.tokenizer.decode(row)], stop)) for row in written.tolist()]
+
+    def _require_room(self, tokens: int, max_new_tokens: int) -> None:
+        if tokens + max_new_tokens > self.window:
             raise InputError(
-                f"The prompt has {len(ids)} tokens and max_new_tokens is {max_new_tokens}, but the model's window is "
+                f"The prompt has {tokens} tokens and max_new_tokens is {max_new_tokens}, but the model's window is "
                 f"{self.window} tokens; shorten the context or the question, or lower max_new_tokens."
             )
+
+    def _stream_ids(
+        self, ids: list[int], max_new_tokens: int, stop: tuple[str, ...], options: dict[str, Any]
+    ) -> Iterator[str]:
+        from transformers import StoppingCriteriaList, TextIteratorStreamer
+
+        self._require_room(len(ids), max_new_tokens)
         streamer = TextIteratorStreamer(self.hf_tokenizer, skip_prompt=True, skip_special_tokens=True)
         cancelled = threading.Event()
         failures: list[BaseException] = []
         criteria = StoppingCriteriaList([lambda ids, scores, **_: torch.full((len(ids),), cancelled.is_set())])
         prompt = torch.tensor([ids], device=self.device)
-        arguments = self._generate_arguments(max_new_tokens, stop, options)
+        arguments = self._generate_arguments(max_new_tokens, options)
 
         def work() -> None:
             try:
@@ -144,9 +176,7 @@ class TransformersBackend:
         if failures:
             raise ScoringError(f"The model failed while writing its answer: {failures[0]}") from failures[0]
 
-    def _generate_arguments(
-        self, max_new_tokens: int, stop: tuple[str, ...], options: dict[str, Any]
-    ) -> dict[str, Any]:
+    def _generate_arguments(self, max_new_tokens: int, options: dict[str, Any]) -> dict[str, Any]:
         config = self.model.generation_config
         pad = next(
             (i for i in (config.pad_token_id, self.hf_tokenizer.pad_token_id, self.tokenizer.eos_id) if i is not None),
@@ -155,8 +185,6 @@ class TransformersBackend:
         arguments: dict[str, Any] = {"max_new_tokens": max_new_tokens, "pad_token_id": pad, **options}
         if not options.get("do_sample"):
             arguments |= {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-        if stop:
-            arguments |= {"stop_strings": list(stop), "tokenizer": self.hf_tokenizer}
         return arguments
 
 
@@ -172,14 +200,14 @@ class _ScoringPass:
         # Logits are needed from the position before the question's first token to the last position.
         self._back = len(prompt.after) - prompt.question.start if self._needs.question else 0
         self._max_rows = max(1, LOGIT_BYTES // (4 * backend._vocabulary * (1 + self._back)))
-        self._baseline: Tensor | None = None
-        if self._needs.baseline:
-            self._baseline = self._question_without_segment()
+        self._baseline: Tensor | None = None  # computed once it is known that the question fits the window
 
     def evidence(self, segments: Sequence[Segment]) -> list[Evidence]:
         """Evidence of each segment, in order."""
         lengths = [len(segment.ids) + self._prompt.overhead for segment in segments]
         self._require_fit(max(lengths))
+        if self._needs.baseline and self._baseline is None:
+            self._baseline = self._question_without_segment()
         found: list[Evidence] = [()] * len(segments)
         exact = self._needs.answer_tokens > 0
         for rows in packed(lengths, self._batch_tokens, max_rows=self._max_rows, exact=exact):
@@ -199,18 +227,17 @@ class _ScoringPass:
     def _batch(self, segments: list[Segment]) -> list[Evidence]:
         try:
             return self._observed(segments)
-        except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
-                raise
+        except XL3MError:
+            raise
+        except Exception as error:
             failed = error
         if len(segments) == 1:
-            raise ScoringError(
-                f"Memory does not suffice to read {_name(segments[0])} with the question; lower segment_tokens, or use "
-                "a smaller model or dtype."
-            ) from failed
-        self._batch_tokens = max(1, self._batch_tokens // 2)
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+            raise _scoring_error(failed, f"{_name(segments[0])} with the question") from failed
+        if _is_out_of_memory(failed):
+            self._batch_tokens = max(1, self._batch_tokens // 2)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+        # Halved whatever it was: less memory is needed, or the segment at which the model fails is found.
         half = len(segments) // 2
         return self._batch(segments[:half]) + self._batch(segments[half:])
 
@@ -265,7 +292,10 @@ class _ScoringPass:
         """[Q] log-probabilities of the question's tokens where no segment stands before them."""
         # Where nothing at all stands before the question, its first token needs something to be predicted from.
         nothing = () if self._prompt.before or self._prompt.question.start else (self._backend.tokenizer.eos_id or 0,)
-        seen = self._observe([nothing]).question
+        try:
+            seen = self._observe([nothing]).question
+        except Exception as error:
+            raise _scoring_error(error, "the question alone") from error
         assert seen is not None
         return seen[0]
 
@@ -287,6 +317,17 @@ class _ScoringPass:
 def _name(segment: Segment) -> str:
     where = f" of document {segment.document}" if segment.document else ""
     return f"segment {segment.index}{where} (characters {segment.start} to {segment.end}, {len(segment.ids)} tokens)"
+
+
+def _scoring_error(error: Exception, what: str) -> ScoringError:
+    if _is_out_of_memory(error):
+        return ScoringError(
+            f"Memory does not suffice to read {what}; lower segment_tokens, or use a smaller model or dtype."
+        )
+    return ScoringError(
+        f"The model failed to read {what}: {type(error).__name__}: {error}. Check that model and tokenizer belong "
+        "together."
+    )
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -738,8 +738,10 @@ def weave(
     return "".join(pieces), planted
 
 
-def stream_document(rng: Rng, needles: Sequence[tuple[float, Fact]], characters: int) -> Iterator[str]:
-    """A generated document in pieces: each needle at its depth (0 to 1) among filler and look-alike facts.
+def stream_document(
+    rng: Rng, needles: Sequence[tuple[float, Fact]], characters: int, prose: Prose | None = None
+) -> Iterator[str]:
+    """A document in pieces: each needle at its depth (0 to 1) among filler and look-alike facts.
 
     A needle's identity stands nowhere else in the document, so its question has one answer.
 
@@ -747,6 +749,7 @@ def stream_document(rng: Rng, needles: Sequence[tuple[float, Fact]], characters:
         rng: Source of everything random.
         needles: (depth, fact), in any order.
         characters: About how long the document becomes, in characters.
+        prose: Real text to use as filler; None generates it.
     """
     taken = {(fact.family, fact.identity) for _, fact in needles}
     waiting = sorted(needles, key=lambda needle: needle[0], reverse=True)
@@ -759,7 +762,7 @@ def stream_document(rng: Rng, needles: Sequence[tuple[float, Fact]], characters:
         decoy = source.like(rng) if rng.random() < 0.7 else any_fact(rng)
         if (decoy.family, decoy.identity) not in taken:
             facts.append(decoy)
-        piece, _ = weave(rng, filler(rng, 320), facts)
+        piece, _ = weave(rng, filler(rng, 320, prose), facts)
         yield piece + "\n"
         written += len(piece) + 1
 

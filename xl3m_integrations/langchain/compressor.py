@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from typing import Any, Literal
@@ -11,11 +9,10 @@ from typing import Any, Literal
 from langchain_core.callbacks import CallbackManager, Callbacks, dispatch_custom_event
 from langchain_core.documents import BaseDocumentCompressor, Document
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
-from langchain_core.runnables.config import ensure_config, run_in_executor
-from pydantic import ConfigDict, Field, model_validator
-from typing_extensions import Self
+from langchain_core.runnables.config import ensure_config
 
-from xl3m_integrations.engine import XL3M
+from xl3m_integrations.adapting import EngineFields
+from xl3m_integrations.concurrency import Cancellation, in_thread
 from xl3m_integrations.prompts import require_question
 from xl3m_integrations.types import Progress, Selection, Span
 
@@ -23,7 +20,7 @@ PROGRESS_EVENT = "xl3m_progress"
 SELECTION_EVENT = "xl3m_selection"
 
 
-class XL3MCompressor(BaseDocumentCompressor):
+class XL3MCompressor(EngineFields, BaseDocumentCompressor):
     """Keeps the passages after which a local model is most certain of the answer to the query.
 
     Segments of all documents compete with each other; what is kept comes back verbatim, in the order of the input,
@@ -91,25 +88,7 @@ class XL3MCompressor(BaseDocumentCompressor):
         `xl3m_progress` and `xl3m_selection`, visible in `astream_events`.
     """
 
-    xl3m: XL3M | None = None
-    model: str | None = None
-    model_options: dict[str, Any] = Field(default_factory=dict)
-    top_k: int | None = None
-    token_budget: int | None = None
-    measure: str | None = None
     output: Literal["documents", "spans"] = "documents"
-
-    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", protected_namespaces=())
-
-    @model_validator(mode="after")
-    def _load(self) -> Self:
-        if self.xl3m is not None and (self.model is not None or self.model_options):
-            raise ValueError("Pass either xl3m=, or model= with model_options=, not both.")
-        if self.xl3m is None:
-            loaded = XL3M.default if self.model is None else XL3M.from_pretrained
-            name = () if self.model is None else (self.model,)
-            self.xl3m = loaded(*name, **self.model_options)
-        return self
 
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
@@ -127,18 +106,13 @@ class XL3MCompressor(BaseDocumentCompressor):
         Raises:
             InputError: The query is empty, or too long for the scoring model's window.
         """
-        return self._compress(documents, query, callbacks, threading.Event())
+        return self._compress(documents, query, callbacks, Cancellation())
 
     async def acompress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> list[Document]:
         """`compress_documents` in a thread, so that the event loop goes on. Cancelling stops the work."""
-        cancelled = threading.Event()
-        try:
-            return await run_in_executor(None, self._compress, documents, query, callbacks, cancelled)
-        except asyncio.CancelledError:
-            cancelled.set()
-            raise
+        return await in_thread(lambda cancellation: self._compress(documents, query, callbacks, cancellation))
 
     def as_runnable(
         self, documents_key: str = "documents", query_key: str = "query"
@@ -159,7 +133,7 @@ class XL3MCompressor(BaseDocumentCompressor):
         return RunnableLambda(compress, afunc=acompress, name=type(self).__name__)
 
     def _compress(
-        self, documents: Sequence[Document], query: str, callbacks: Callbacks | None, cancelled: threading.Event
+        self, documents: Sequence[Document], query: str, callbacks: Callbacks | None, cancellation: Cancellation
     ) -> list[Document]:
         # Called within a chain without callbacks, the chain's own are in the context. An async chain hands over an
         # async manager; configured as a sync one, its handlers still hear everything.
@@ -169,14 +143,13 @@ class XL3MCompressor(BaseDocumentCompressor):
         )
         config: RunnableConfig = {"callbacks": run.get_child()}
 
-        def progress(now: Progress) -> None:
-            if cancelled.is_set():
-                raise asyncio.CancelledError
+        def report(now: Progress) -> None:
+            cancellation(now)
             figures = {name: getattr(now, name) for name in ("characters", "total", "segments", "tokens", "seconds")}
             dispatch_custom_event(PROGRESS_EVENT, figures, config=config)
 
         try:
-            kept = self._select(documents, require_question(query), progress)
+            kept = self._select(documents, require_question(query), report)
         except BaseException as error:
             run.on_chain_error(error)
             raise
@@ -189,18 +162,11 @@ class XL3MCompressor(BaseDocumentCompressor):
     def _select(
         self, documents: Sequence[Document], query: str, progress: Callable[[Progress], None]
     ) -> list[tuple[Document, Selection]]:
-        assert self.xl3m is not None
         readable = [document for document in documents if document.page_content.strip()]
         if not readable:
             return []
-        selections = self.xl3m.select_documents(
-            [document.page_content for document in readable],
-            query,
-            top_k=self.top_k,
-            token_budget=self.token_budget,
-            measure=self.measure,
-            progress=progress,
-        )
+        texts = [document.page_content for document in readable]
+        selections = self.engine.select_documents(texts, query, **{**self.choice, "progress": progress})
         return [(document, kept) for document, kept in zip(readable, selections, strict=True) if kept.segments]
 
 

@@ -1,0 +1,53 @@
+"""What every framework adapter shares: which engine it uses, and how much of a text it keeps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from typing_extensions import Self
+
+from xl3m_integrations.engine import XL3M, Choice
+
+
+class EngineFields(BaseModel):
+    """Fields of an adapter.
+
+    Attributes:
+        xl3m: An engine to share with others; instead of `model`.
+        model: Hub id or folder of a causal language model; None takes the bundled model.
+        model_options: Arguments of `XL3M.from_pretrained`, such as `device` or `segment_tokens`.
+        top_k: Keep so many segments.
+        token_budget: Keep as many segments as fit so many tokens of the scoring model.
+        measure: Name of the certainty measure; None takes the engine's.
+    """
+
+    xl3m: XL3M | None = Field(default=None, exclude=True, repr=False)
+    model: str | None = None
+    model_options: dict[str, Any] = Field(default_factory=dict)
+    top_k: int | None = None
+    token_budget: int | None = None
+    measure: str | None = None
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", protected_namespaces=())
+
+    @model_validator(mode="after")
+    def _load(self) -> Self:
+        if self.xl3m is not None and (self.model is not None or self.model_options):
+            raise ValueError("Pass either xl3m=, or model= with model_options=, not both.")
+        if self.xl3m is None:
+            name = () if self.model is None else (self.model,)
+            make = XL3M.default if self.model is None else XL3M.from_pretrained
+            object.__setattr__(self, "xl3m", make(*name, **self.model_options))
+        return self
+
+    @property
+    def engine(self) -> XL3M:
+        """The engine."""
+        assert self.xl3m is not None
+        return self.xl3m
+
+    @property
+    def choice(self) -> Choice:
+        """How much to keep, as the engine's arguments."""
+        return {"top_k": self.top_k, "token_budget": self.token_budget, "measure": self.measure}
