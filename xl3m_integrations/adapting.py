@@ -48,6 +48,29 @@ class EngineFields(BaseModel):
         return self.xl3m
 
     @property
+    def engine_name(self) -> str:
+        """Name of the engine's model."""
+        model = getattr(self.engine.scorer, "model", None)
+        return self.model or getattr(model, "name_or_path", None) or type(self.engine.scorer).__name__
+
+    def engine_identity(self) -> dict[str, Any]:
+        """Everything about the engine that changes what is selected."""
+        engine = self.engine
+        segmenter = engine.segmenter
+        return {
+            "model": self.engine_name,
+            "model_options": {name: repr(value) for name, value in sorted(self.model_options.items())},
+            "template": repr(getattr(engine.scorer, "template", None)),
+            "window": engine.window,
+            "segment_tokens": segmenter.segment_tokens,
+            "overlap_tokens": segmenter.overlap_tokens,
+            "measure": repr(self.measure or engine.measure),
+            "max_new_tokens": engine.max_new_tokens,
+            "top_k": self.top_k,
+            "token_budget": self.token_budget,
+        }
+
+    @property
     def choice(self) -> Choice:
         """How much to keep, as the engine's arguments."""
         return {"top_k": self.top_k, "token_budget": self.token_budget, "measure": self.measure}

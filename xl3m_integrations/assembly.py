@@ -42,7 +42,7 @@ def assemble(
     def text_of(count: int) -> str:
         return SEPARATOR.join(cut(start, end) for start, end in merged_spans(ranked[:count]))
 
-    count = len(ranked) if fits is None else _most(len(ranked), lambda n: fits(text_of(n)))
+    count = len(ranked) if fits is None else most_that_fit(len(ranked), lambda n: fits(text_of(n)))
     if ranked and count == 0:
         raise SettingError(
             f"The reader's window has no room for one segment of {ranked[0].tokens} tokens beside the question and "
@@ -61,7 +61,7 @@ def _in_order(segments: Iterable[ScoredSegment]) -> tuple[ScoredSegment, ...]:
     return tuple(sorted(segments, key=lambda segment: segment.index))
 
 
-def _most(high: int, fits: Callable[[int], bool]) -> int:
+def most_that_fit(high: int, fits: Callable[[int], bool]) -> int:
     """The largest n in 0..high that fits, given that fewer always fit where more do."""
     if fits(high):
         return high

@@ -20,6 +20,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from xl3m_integrations.errors import InputError, SettingError, XL3MError
 from xl3m_integrations.types import KeyContext, Selection, Span
@@ -36,7 +37,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Ask questions of texts far longer than a local model's window.",
 )
-out, err = Console(highlight=False), Console(stderr=True, highlight=False)
+# Neither emphasis nor :emoji: is made of what stands in a document.
+out, err = Console(highlight=False, emoji=False), Console(stderr=True, highlight=False, emoji=False)
 
 ModelOption = Annotated[str | None, typer.Option("--model", help="Hub id or folder; the bundled model if left out.")]
 DeviceOption = Annotated[str | None, typer.Option("--device", help="cuda, mps or cpu; the best there is if left out.")]
@@ -341,36 +343,33 @@ def _bar(label: str, *, quiet: bool) -> Iterator[Callable[[types.Progress], None
 
 
 def _show_asked(asked: Any, window: int, characters: int) -> None:
-    mark = {True: "[green]right[/]", False: "[red]wrong[/]"}
-    table = Table(title=f"\n{asked.question}", title_style="bold", title_justify="left")
+    mark = {True: ("right", "green"), False: ("wrong", "red")}
+    table = Table(title=Text(f"\n{asked.question}", style="bold"), title_justify="left")
     for column in ("rank", "score", "entropy, nats", "place in the text", "segment"):
         table.add_column(column, justify="left" if column == "segment" else "right")
     for segment in sorted(asked.full.key_context.segments, key=lambda segment: segment.rank):
         where = f"{100 * segment.start / characters:.2f}%"
-        excerpt = _excerpt(segment.text, asked.expected)
+        excerpt = Text(_excerpt(segment.text, asked.expected))
         figures = (str(segment.rank), f"{segment.score:.2f}", f"{segment.evidence.get('entropy', float('nan')):.3f}")
         table.add_row(*figures, where, excerpt)
     out.print(table)
-    truth = f"the text says {_plain(asked.expected)} at {100 * asked.depth:.2f}%"
-    out.print(f"XL3M says [bold]{_plain(asked.answer)}[/]: {mark[asked.correct]}; {truth}.")
-    said = _plain(asked.truncated_answer) or "nothing"
-    out.print(f"From the last {window} tokens alone the same model says {said}: {mark[asked.truncated_correct]}.")
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", r"\[")
+    truth = f"; the text says {asked.expected} at {100 * asked.depth:.2f}%."
+    out.print(Text.assemble("XL3M says ", (asked.answer, "bold"), ": ", mark[asked.correct], truth))
+    said = f"From the last {window} tokens alone the same model says {asked.truncated_answer or 'nothing'}: "
+    out.print(Text.assemble(said, mark[asked.truncated_correct], "."))
 
 
 def _excerpt(text: str, around: str, width: int = 64) -> str:
     flat = " ".join(text.split())
     at = max(0, flat.find(" ".join(around.split())))
     start = max(0, min(at - width // 2, len(flat) - width))
-    return _plain(("…" if start else "") + flat[start : start + width] + ("…" if start + width < len(flat) else ""))
+    return ("…" if start else "") + flat[start : start + width] + ("…" if start + width < len(flat) else "")
 
 
 def _show_context(context: KeyContext, sources: Sources) -> None:
     for source in sources.cited(context.spans):
-        out.rule(f"{_plain(source.file)}, characters {source.start:,} to {source.end:,}", align="left", style="dim")
+        place = Text(f"{source.file}, characters {source.start:,} to {source.end:,}")
+        out.rule(place, align="left", style="dim")
         out.print(source.text.strip(), markup=False, highlight=False, soft_wrap=True)
     if context.segments:
         ranked = sorted(context.segments, key=lambda segment: segment.rank)
@@ -382,8 +381,9 @@ def _show_context(context: KeyContext, sources: Sources) -> None:
 def _selection_json(selection: Selection, sources: Sources) -> dict[str, Any]:
     segments = []
     for segment in selection.segments:
-        cited = sources.cited(((segment.start, segment.end),))
-        place = {"file": cited[0].file, "start": cited[0].start, "end": cited[-1].end} if cited else {}
+        parts = sources.cited(((segment.start, segment.end),))  # several where it runs from one file into the next
+        most = max(parts, key=lambda part: part.end - part.start, default=None)
+        place = {"file": most.file, "start": most.start, "end": most.end} if most else {}
         figures = {
             "index": segment.index,
             "score": segment.score,
@@ -399,3 +399,7 @@ def _selection_json(selection: Selection, sources: Sources) -> dict[str, Any]:
         "segments": segments,
         "spans": [source.json() for source in sources.cited(selection.key_context.spans)],
     }
+
+
+if __name__ == "__main__":
+    main()

@@ -6,6 +6,7 @@ import random
 import resource
 import sys
 import time
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from xl3m_integrations.errors import SettingError
 from xl3m_integrations.scoring import ProgressCallback
 from xl3m_integrations.types import Answer
 
+CHARACTERS_A_TOKEN = 16  # more than any tokenizer makes of English
 SAMPLE_CHARACTERS = 40_000  # on which characters per token are measured
 
 
@@ -119,12 +121,10 @@ def _end_of(xl3m: XL3M, text: str, question: str) -> str:
 
 def longest_end(text: str, room: int, count: Callable[[str], int]) -> str:
     """The longest end of `text` that starts after a space and has at most `room` tokens by `count`."""
-    tail = text[-16 * room :]
-    while count(tail) > room:
-        excess = 1 - room / count(tail)
-        cut = tail.find(" ", max(1, int(excess * len(tail))))
-        tail = tail[cut + 1 :] if cut >= 0 else tail[len(tail) // 2 :]
-    return tail
+    low = max(0, len(text) - CHARACTERS_A_TOKEN * room)
+    starts = [at for at in range(low, len(text)) if at == 0 or text[at - 1] == " "]
+    first = bisect_left(starts, True, key=lambda start: count(text[start:]) <= room)
+    return text[starts[first] :] if first < len(starts) else ""
 
 
 def peak_rss_mb() -> float:

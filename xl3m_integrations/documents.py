@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import weakref
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -99,6 +100,7 @@ class Document:
         # Not in a `with`: the file lives as long as the document, whose excerpts are read after the pass.
         spool = tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES)  # noqa: SIM115
         self._spool = spool
+        weakref.finalize(self, spool.close)
         character = byte = 0
         for piece in self._pieces:
             require_encodable(_string(piece), character)

@@ -226,9 +226,7 @@ class XL3M:
         Returns:
             One selection per document, in order; a document of which nothing is kept has one without segments.
         """
-        selector = _selector(top_k, token_budget, selection) or TopK(self._default_kept)
-        if keep_first < 0 or keep_last < 0:
-            raise SettingError(f"keep_first is {keep_first} and keep_last is {keep_last}; neither may be negative.")
+        selector = _selector(top_k, token_budget, selection, measure, keep_first, keep_last) or TopK(self._default_kept)
         chosen = self.measure if measure is None else get_measure(measure)
         documents = [Document.of(text) for text in texts]
         scored = score(documents, require_question(question), chosen, self.segmenter, self.scorer, progress)
@@ -278,7 +276,9 @@ class XL3M:
         limit = self._limit(max_new_tokens)
         context, selected = self._read_for(text, question, limit, how)
         reader = self._reader()
-        pieces = reader.stream(context.text, question, max_new_tokens=limit, stop=tuple(stop), **(reader_options or {}))
+        pieces = reader.stream(
+            context.text, question, max_new_tokens=limit, stop=_stops(stop), **(reader_options or {})
+        )
         return Answer(
             text="".join(pieces).strip(),
             question=question,
@@ -301,7 +301,7 @@ class XL3M:
         limit = self._limit(max_new_tokens)
         context, _ = self._read_for(text, question, limit, how)
         options = reader_options or {}
-        yield from self._reader().stream(context.text, question, max_new_tokens=limit, stop=tuple(stop), **options)
+        yield from self._reader().stream(context.text, question, max_new_tokens=limit, stop=_stops(stop), **options)
 
     # ------------------------------------------------------------------------------------------ what they share
     def _read_for(self, text: Text, question: str, limit: int, how: Choice) -> tuple[KeyContext, Selection | None]:
@@ -336,13 +336,13 @@ class XL3M:
             SettingError: Not even the best segment fits.
         """
         document = Document.of(text)
-        asked = {"top_k", "token_budget", "selection"} & {name for name, value in how.items() if value is not None}
-        whole = None if asked else document.beginning(room * CHARACTERS_A_TOKEN)
+        asked = _selector(**how)
+        whole = document.beginning(room * CHARACTERS_A_TOKEN) if asked is None else None
         if whole is not None and whole.strip() and count(whole) <= room:
             return KeyContext(whole, ((0, len(whole)),)), None
         selected = self.select(document, question, **how)
         context = assemble(selected.segments, document.slice, lambda text: count(text) <= room)
-        if context.dropped and asked:
+        if context.dropped and asked is not None:
             warnings.warn(
                 f"{len(context.dropped)} of {len(selected.segments)} kept segments do not fit the {room} tokens that "
                 "the reader has room for and were left out, the least certain first (see key_context.dropped).",
@@ -362,7 +362,19 @@ class XL3M:
         return limit
 
 
-def _selector(top_k: int | None, token_budget: int | None, selection: Selector | None) -> Selector | None:
+def _selector(
+    top_k: int | None = None,
+    token_budget: int | None = None,
+    selection: Selector | None = None,
+    measure: str | Measure | None = None,
+    keep_first: int = 0,
+    keep_last: int = 0,
+    progress: ProgressCallback | None = None,
+) -> Selector | None:
+    """The strategy that a `Choice` asks for, None where it asks for none; refuses all of it that cannot be used."""
+    get_measure(measure)
+    if keep_first < 0 or keep_last < 0:
+        raise SettingError(f"keep_first is {keep_first} and keep_last is {keep_last}; neither may be negative.")
     given = [
         name
         for name, value in (("top_k", top_k), ("token_budget", token_budget), ("selection", selection))
@@ -373,3 +385,10 @@ def _selector(top_k: int | None, token_budget: int | None, selection: Selector |
     if top_k is not None:
         return TopK(top_k)
     return Budget(token_budget) if token_budget is not None else selection
+
+
+def _stops(stop: Sequence[str]) -> tuple[str, ...]:
+    stops = (stop,) if isinstance(stop, str) else tuple(stop)
+    if "" in stops:
+        raise SettingError("stop holds an empty string, which would end every answer before it begins; leave it out.")
+    return stops

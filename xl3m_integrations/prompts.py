@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,3 +88,40 @@ def require_question(question: str) -> str:
     if not question.strip():
         raise InputError("The question is empty; ask something, for instance 'What is the access code?'.")
     return question
+
+
+def render_chat(tokenizer: Any, turns: Sequence[tuple[str, str]]) -> str:
+    """A conversation as one prompt, by the tokenizer's chat template, or as plain `role: text` lines without one.
+
+    Neighbouring turns of one role are merged, since many templates insist on alternation; a tool's output counts as the
+    user's; where a template has no system role, the system's text opens the first turn.
+
+    Args:
+        tokenizer: A `transformers` tokenizer.
+        turns: (role, text); roles are `system`, `user`, `assistant` and `tool`.
+    """
+    merged: list[tuple[str, str]] = []
+    for role, text in turns:
+        role = "user" if role == "tool" else role
+        if merged and merged[-1][0] == role:
+            text = f"{merged.pop()[1]}\n\n{text}"
+        merged.append((role, text))
+    if not getattr(tokenizer, "chat_template", None):
+        return "\n\n".join(f"{role}: {text}" for role, text in [*merged, ("assistant", "")]).rstrip()
+    try:
+        return _by_template(tokenizer, merged)
+    except Exception:
+        if not merged or merged[0][0] != "system":
+            raise
+        (_, system), *rest = merged
+        first = rest[0][1] if rest and rest[0][0] == "user" else ""
+        opened = ("user", f"{system}\n\n{first}".rstrip())
+        return _by_template(tokenizer, [opened, *rest[1 if first else 0 :]])
+
+
+def _by_template(tokenizer: Any, turns: Sequence[tuple[str, str]]) -> str:
+    messages = [{"role": role, "content": text} for role, text in turns]
+    rendered: str = tokenizer.apply_chat_template(
+        messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
+    )
+    return rendered

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from xl3m_integrations.certainty import Measure
@@ -53,10 +53,22 @@ class Generator(Protocol):
     def count_prompt(self, prompt: str) -> int:
         """Length of a whole prompt in the model's tokens."""
 
+    def render(self, turns: Sequence[tuple[str, str]]) -> str:
+        """A conversation as one prompt, ready for `complete`.
+
+        Args:
+            turns: (role, text); roles are `system`, `user`, `assistant` and `tool`. Neighbours of one role are merged.
+        """
+
     def complete(
         self, prompt: str, *, max_new_tokens: int, stop: tuple[str, ...] = (), **options: Any
     ) -> Iterator[str]:
         """What the model writes after a prompt as it stands, in pieces. Closing the iterator stops the work."""
+
+    def complete_many(
+        self, prompts: Sequence[str], *, max_new_tokens: int, stop: tuple[str, ...] = (), **options: Any
+    ) -> list[str]:
+        """What `complete` would write after each prompt, from one batch where the model can."""
 
     def stream(
         self, context: str, question: str, *, max_new_tokens: int, stop: tuple[str, ...] = (), **options: Any

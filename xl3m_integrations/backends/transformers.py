@@ -19,7 +19,7 @@ from xl3m_integrations.backends.base import Evidence
 from xl3m_integrations.backends.batching import looked_ahead, packed
 from xl3m_integrations.certainty import Measure, Needs, Observation
 from xl3m_integrations.errors import InputError, ModelLoadError, ScoringError, SettingError, XL3MError
-from xl3m_integrations.prompts import QuestionPrompt, Template, require_question
+from xl3m_integrations.prompts import QuestionPrompt, Template, render_chat, require_question
 from xl3m_integrations.tokens import TextTokenizer
 from xl3m_integrations.types import Segment
 
@@ -103,6 +103,10 @@ class TransformersBackend:
         """Length of a whole prompt in tokens."""
         return len(self.tokenizer.prompt_ids(prompt))
 
+    def render(self, turns: Sequence[tuple[str, str]]) -> str:
+        """See `Generator.render`."""
+        return render_chat(self.hf_tokenizer, turns)
+
     def stream(
         self, context: str, question: str, *, max_new_tokens: int, stop: tuple[str, ...] = (), **options: Any
     ) -> Iterator[str]:
@@ -121,6 +125,8 @@ class TransformersBackend:
         self, prompts: Sequence[str], *, max_new_tokens: int, stop: tuple[str, ...] = (), **options: Any
     ) -> list[str]:
         """The texts that `complete` would write, from one batch."""
+        if not prompts:
+            return []
         rows = [self.tokenizer.prompt_ids(prompt) for prompt in prompts]
         longest = max(map(len, rows))
         self._require_room(longest, max_new_tokens)
@@ -128,8 +134,11 @@ class TransformersBackend:
         pad = arguments["pad_token_id"]
         ids = torch.tensor([[pad] * (longest - len(row)) + row for row in rows], device=self.device)
         mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=self.device)
-        with torch.inference_mode():
-            written = self.model.generate(ids, attention_mask=mask, **arguments)[:, longest:]
+        try:
+            with torch.inference_mode():
+                written = self.model.generate(ids, attention_mask=mask, **arguments)[:, longest:]
+        except Exception as error:
+            raise ScoringError(f"The model failed while writing its answers: {error}") from error
         return ["".join(_until([self.tokenizer.decode(row)], stop)) for row in written.tolist()]
 
     def _require_room(self, tokens: int, max_new_tokens: int) -> None:

@@ -13,6 +13,7 @@ from langchain_core.runnables.config import ensure_config
 
 from xl3m_integrations.adapting import EngineFields
 from xl3m_integrations.concurrency import Cancellation, in_thread
+from xl3m_integrations.engine import Choice
 from xl3m_integrations.prompts import require_question
 from xl3m_integrations.types import Progress, Selection, Span
 
@@ -166,7 +167,8 @@ class XL3MCompressor(EngineFields, BaseDocumentCompressor):
         if not readable:
             return []
         texts = [document.page_content for document in readable]
-        selections = self.engine.select_documents(texts, query, **{**self.choice, "progress": progress})
+        how: Choice = {**self.choice, "progress": progress}
+        selections = self.engine.select_documents(texts, query, **how)
         return [(document, kept) for document, kept in zip(readable, selections, strict=True) if kept.segments]
 
 

@@ -1,0 +1,92 @@
+"""The corpus: every question has one answer, and it stands in the document."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from xl3m_integrations.bundled import corpus, probes
+
+MAKERS = [*corpus.FAMILIES, probes.probe_fact]
+
+
+@pytest.mark.parametrize("maker", MAKERS, ids=lambda maker: maker.__name__)
+def test_the_value_stands_where_the_fact_says_and_not_in_the_questions(maker: corpus.Maker) -> None:
+    rng = random.Random(1)
+    for _ in range(200):
+        fact = maker(rng)
+        assert fact.statement[fact.value_at : fact.value_at + len(fact.value)] == fact.value
+        assert fact.value and fact.questions
+        assert "{" not in fact.question or "{" in fact.statement
+
+
+@pytest.mark.parametrize("maker", MAKERS, ids=lambda maker: maker.__name__)
+def test_a_look_alike_is_another_fact(maker: corpus.Maker) -> None:
+    rng = random.Random(2)
+    pairs = [(fact, fact.like(rng)) for fact in (maker(rng) for _ in range(200))]
+    different = [fact.identity != other.identity for fact, other in pairs]
+    assert sum(different) >= 190  # the few others are thrown out by `unambiguous`
+
+
+def test_no_two_facts_of_a_document_share_an_identity() -> None:
+    rng = random.Random(3)
+    facts = corpus.unambiguous(rng, [corpus.any_fact(rng)], 40)
+    assert len(facts) == 41
+    assert len({(fact.family, fact.identity) for fact in facts}) == 41
+
+
+def test_weaving_notes_where_each_statement_stands() -> None:
+    rng = random.Random(4)
+    for _ in range(50):
+        facts = corpus.unambiguous(rng, [], 6)
+        text, planted = corpus.weave(rng, corpus.filler(rng, 400), facts)
+        assert len(planted) == 6
+        for one in planted:
+            assert text[one.start : one.end] == one.fact.statement
+
+
+def test_a_streamed_document_holds_each_needle_once_near_its_depth() -> None:
+    rng = random.Random(5)
+    facts = [corpus.register_fact(rng), corpus.magic_fact(rng), corpus.event_fact(rng)]
+    depths = [0.0, 0.5, 1.0]
+    text = "".join(corpus.stream_document(rng, list(zip(depths, facts, strict=True)), 60_000))
+    for depth, fact in zip(depths, facts, strict=True):
+        assert text.count(fact.statement) == 1
+        assert abs(text.index(fact.statement) / len(text) - depth) < 0.03
+
+
+def test_a_seed_fixes_the_text() -> None:
+    def text(seed: int) -> str:
+        rng = random.Random(seed)
+        return "".join(corpus.stream_document(rng, [(0.5, corpus.any_fact(rng))], 5_000))
+
+    assert text(7) == text(7) != text(8)
+
+
+def test_prose_passages_come_from_the_texts() -> None:
+    book = " ".join(f"Sentence number {n} ends here." for n in range(400))
+    prose = corpus.Prose([book, "  "])
+    rng = random.Random(6)
+    for _ in range(20):
+        assert " ".join(prose.passage(rng, 300)) in book
+
+
+def test_held_out_probes_share_no_wording_with_the_corpus() -> None:
+    """No four words in a row of a probe's own wording stand in any of 5,000 facts of the corpus."""
+    rng = random.Random(8)
+    seen: set[tuple[str, ...]] = set()
+    for _ in range(5_000):
+        fact = corpus.any_fact(rng)
+        for text in (fact.statement, *fact.questions):
+            seen |= set(_quads(text))
+    forms = [form for forms in probes._FORMS.values() for form in forms]
+    for statement, question, _ in forms:
+        for text in (statement, question):
+            shared = [quad for quad in _quads(text) if quad in seen and not any("{" in word for word in quad)]
+            assert shared == []
+
+
+def _quads(text: str) -> list[tuple[str, ...]]:
+    words = text.lower().split()
+    return [tuple(words[at : at + 4]) for at in range(len(words) - 3)]

@@ -1,0 +1,125 @@
+"""Rows, initial copy heads, and a training run that resumes exactly."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from xl3m_integrations.bundled import corpus, train
+from xl3m_integrations.bundled.examples import ExampleMaker, collate
+from xl3m_integrations.bundled.model import build_model, llama_config
+from xl3m_integrations.bundled.tokenizer import train_tokenizer
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerFast:
+    rng = random.Random(0)
+    texts = ["\n".join(corpus.any_fact(rng).statement for _ in range(20)) for _ in range(300)]
+    return train_tokenizer(texts, 1_024, 256)
+
+
+def test_every_digit_is_a_token_of_its_own_with_its_space(tokenizer: PreTrainedTokenizerFast) -> None:
+    assert [tokenizer.decode([i]) for i in tokenizer.encode(" 48213", add_special_tokens=False)] == [" 4", *"8213"]
+
+
+def test_any_text_comes_back_from_the_tokenizer(tokenizer: PreTrainedTokenizerFast) -> None:
+    text = "naïve 漢字 🙂\r\n\ttabs  and   spaces"
+    assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == text
+
+
+def test_a_rows_answers_are_the_values_in_the_context_or_absent(tokenizer: PreTrainedTokenizerFast) -> None:
+    maker = ExampleMaker(tokenizer, None, random.Random(1))
+    present = asked = 0
+    for _ in range(60):
+        row = maker.row(256, 100)
+        assert len(row.ids) == len(row.positions) == len(row.blocks) == len(row.weights) <= 256
+        context = tokenizer.decode([i for i, block in zip(row.ids, row.blocks, strict=True) if block == 0])
+        for block in range(1, max(row.blocks) + 1):
+            answer = [
+                i for i, own, weight in zip(row.ids, row.blocks, row.weights, strict=True) if own == block and weight > 0
+            ]
+            assert answer[-1] == tokenizer.eos_token_id
+            asked += 1
+            present += tokenizer.decode(answer[:-1]).strip() in context
+    assert asked > 100 and 0.4 < present / asked < 0.95
+
+
+def test_a_question_sees_the_context_and_itself_only(tokenizer: PreTrainedTokenizerFast) -> None:
+    """Each question's logits in a row of several equal those of context + question alone."""
+    maker = ExampleMaker(tokenizer, None, random.Random(2))
+    row = next(row for row in (maker.row(256, 80) for _ in range(50)) if max(row.blocks) >= 2)
+    model = build_model(llama_config(len(tokenizer), 256, 1, 2, 0), seed=0).eval()
+    batch = collate([row], 0, 256)
+    with torch.inference_mode():
+        together = model(
+            input_ids=batch["input_ids"], position_ids=batch["position_ids"], attention_mask=batch["attention_mask"]
+        ).logits[0]
+        for block in (1, 2):
+            places = [at for at, own in enumerate(row.blocks) if own in (0, block)]
+            alone = model(input_ids=torch.tensor([[row.ids[at] for at in places]])).logits[0]
+            torch.testing.assert_close(together[places], alone, atol=1e-4, rtol=1e-4)
+
+
+def test_initial_heads_look_one_and_two_tokens_back(tokenizer: PreTrainedTokenizerFast) -> None:
+    config = llama_config(len(tokenizer), 256, 1, 2, 0)
+    config._attn_implementation = "eager"
+    model = build_model(config, seed=0).eval()
+    ids = torch.randint(10, 1_000, (1, 60), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        attention = model(input_ids=ids, output_attentions=True).attentions[0][0]
+    for head, offset in enumerate((1, 1, 2)):
+        looked = attention[head, 5:].argmax(-1)
+        assert (torch.arange(5, 60) - looked == offset).all()
+
+
+def test_the_curriculum_covers_the_run() -> None:
+    rng = random.Random(0)
+    lengths = [train.stage_at(progress / 100, rng).length for progress in range(101)]
+    assert lengths[0] == 192 and set(lengths[30:]) == {384, 704}
+
+
+def test_the_learning_rate_rises_stays_and_falls_to_zero() -> None:
+    plan = train.Plan(tokens=10_000_000)
+    rates = [train.learning_rate(plan, step) for step in range(plan.steps + 1)]
+    assert rates[0] < rates[50] < max(rates) == plan.peak_lr and rates[-1] == 0
+
+
+@pytest.mark.slow
+def test_a_run_that_was_stopped_ends_like_one_that_was_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(folder: Path, *stops: str) -> dict[str, torch.Tensor]:
+        for stop in stops:
+            train.main(
+                ["--out", str(folder), "--tokens", "60000", "--processes", "1", "--stop-after", stop, "--export", str(folder / "m")]
+            )
+        return load_file(folder / "checkpoint.safetensors")
+
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(train, "tokenizer_texts", lambda prose, rng: _few_texts(rng))
+    whole, parts = run(tmp_path / "whole", "3"), run(tmp_path / "parts", "1", "3")
+    torch.set_num_threads(threads)
+    assert whole.keys() == parts.keys()
+    for name, tensor in whole.items():
+        torch.testing.assert_close(parts[name], tensor, atol=1e-5, rtol=1e-4, msg=name)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "whole" / "m")
+    assert loaded.dtype == torch.bfloat16 and loaded.config.max_position_embeddings == 640
+
+
+def _few_texts(rng: random.Random) -> list[str]:
+    return ["\n".join(corpus.any_fact(rng).statement for _ in range(20)) for _ in range(100)]
+
+
+def test_a_folder_of_another_plan_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text(json.dumps({"seed": 99}))
+    with pytest.raises(SystemExit, match="other settings"):
+        train.main(["--out", str(tmp_path)])
+
+
+def test_a_haystack_without_texts_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"no \.txt file"):
+        train.read_haystack(tmp_path)

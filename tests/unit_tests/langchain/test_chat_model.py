@@ -1,0 +1,193 @@
+"""The LangChain chat model: roles and order stay, long contents are cut, wrapped models pass through."""
+
+from __future__ import annotations
+
+import asyncio
+from copy import deepcopy
+from typing import Any
+
+import pytest
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.runnables import Runnable, RunnableLambda
+
+from xl3m_integrations import XL3M, InputError, SettingError
+from xl3m_integrations.langchain import ChatXL3M
+
+RAIN = "It rained again, and the ferry left on time. "
+FACT = "The pin of the blue locker is 7781. "
+QUESTION = "What is the pin of the blue locker?"
+PASTED = RAIN * 120 + FACT + RAIN * 120
+
+
+class Recorder(BaseChatModel):
+    """Keeps what it was asked."""
+
+    seen: list[list[BaseMessage]]
+
+    @property
+    def _llm_type(self) -> str:
+        return "recorder"
+
+    def _generate(self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, **kw: Any) -> ChatResult:
+        self.seen.append(messages)
+        return ChatResult(generations=[ChatGeneration(message=AIMessage(f"read {len(messages)}"))])
+
+    def bind_tools(self, tools: Any, **kwargs: Any) -> Runnable[Any, AIMessage]:
+        return RunnableLambda(lambda messages: AIMessage(f"{len(tools)} tools for {len(messages)} messages"))
+
+    def with_structured_output(self, schema: Any, **kwargs: Any) -> Runnable[Any, Any]:
+        return RunnableLambda(lambda messages: {"characters": sum(len(m.text) for m in messages)})
+
+
+@pytest.fixture
+def chat(xl3m: XL3M) -> ChatXL3M:
+    return ChatXL3M(xl3m=xl3m, max_tokens=10)
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder(seen=[])
+
+
+def wrapped(xl3m: XL3M, recorder: Recorder, window: int = 500, **settings: Any) -> ChatXL3M:
+    return ChatXL3M(xl3m=xl3m, llm=recorder, reader_window=window, **settings)
+
+
+def test_messages_that_fit_reach_the_reader_as_they_are(xl3m: XL3M, recorder: Recorder) -> None:
+    messages = [SystemMessage("Be brief."), HumanMessage(FACT + QUESTION)]
+    wrapped(xl3m, recorder).invoke(messages)
+    assert recorder.seen == [messages]
+
+
+def test_system_and_question_stay_verbatim_and_a_pasted_document_is_cut(xl3m: XL3M, recorder: Recorder) -> None:
+    messages = [SystemMessage("Answer in one word."), HumanMessage(f"{PASTED}\n\n{QUESTION}")]
+    wrapped(xl3m, recorder).invoke(messages)
+    system, human = recorder.seen[0]
+    assert system == messages[0]
+    assert human.text.endswith(f"\n\n{QUESTION}") and FACT.strip() in human.text
+    assert len(human.text) < len(PASTED) / 4
+
+
+def test_long_tool_outputs_and_old_turns_are_cut_in_place(xl3m: XL3M, recorder: Recorder) -> None:
+    call = {"name": "read", "args": {}, "id": "1", "type": "tool_call"}
+    messages = [
+        HumanMessage("Read the log."),
+        AIMessage("", tool_calls=[call]),
+        ToolMessage(PASTED, tool_call_id="1"),
+        AIMessage("It is a log of rain. " * 40),
+        HumanMessage(QUESTION),
+    ]
+    wrapped(xl3m, recorder).invoke(messages)
+    read = recorder.seen[0]
+    tool = next(message for message in read if isinstance(message, ToolMessage))
+    assert tool.tool_call_id == "1" and FACT.strip() in tool.text and len(tool.text) < len(PASTED) / 4
+    assert [m.type for m in read] == [m.type for m in messages if m in read or m.type in ("tool", "ai")][: len(read)]
+    assert read[-1] == messages[-1] and read[0] == messages[0]
+
+
+def test_everything_fits_the_readers_window(xl3m: XL3M, recorder: Recorder) -> None:
+    for window in (300, 500, 900):
+        wrapped(xl3m, recorder, window).invoke([HumanMessage(f"{PASTED}\n\n{QUESTION}")])
+        assert len(recorder.seen[-1][0].text) / 3 < window
+
+
+def test_messages_are_not_mutated(chat: ChatXL3M) -> None:
+    messages = [SystemMessage("Be brief."), HumanMessage([{"type": "text", "text": f"{PASTED}\n\n{QUESTION}"}])]
+    before = deepcopy(messages)
+    chat.invoke(messages)
+    assert messages == before
+
+
+def test_what_was_kept_is_told(chat: ChatXL3M) -> None:
+    text = f"{PASTED}\n\n{QUESTION}"
+    answer = chat.invoke([HumanMessage(text)])
+    assert isinstance(answer, AIMessage)
+    (cut,) = answer.response_metadata["xl3m_spans"]
+    assert cut["message"] == 0
+    assert any(FACT.strip() in text[start:end] for start, end in cut["spans"])
+    usage = answer.usage_metadata
+    assert usage is not None and usage["input_tokens"] + usage["output_tokens"] == usage["total_tokens"]
+    assert 0 < usage["input_tokens"] <= chat.engine.window - 10
+
+
+def test_streamed_is_the_same_as_invoked(chat: ChatXL3M) -> None:
+    messages = [HumanMessage(f"{PASTED}\n\n{QUESTION}")]
+    chunks = list(chat.stream(messages))
+    whole = chunks[0]
+    for chunk in chunks[1:]:
+        whole += chunk
+    assert isinstance(whole, AIMessageChunk)
+    assert whole.text.strip() == chat.invoke(messages).text
+    assert sum(chunk.usage_metadata is not None for chunk in chunks) == 1
+    assert whole.response_metadata["xl3m_spans"]
+
+
+async def test_async_gives_the_same_and_leaves_the_loop_free(chat: ChatXL3M) -> None:
+    messages = [HumanMessage(f"{PASTED}\n\n{QUESTION}")]
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            ticks += 1
+            await asyncio.sleep(0)
+
+    ticking = asyncio.create_task(tick())
+    answer = await chat.ainvoke(messages)
+    streamed = "".join([chunk.text async for chunk in chat.astream(messages)])
+    ticking.cancel()
+    assert answer.text == streamed.strip() == chat.invoke(messages).text
+    assert ticks > 20
+
+
+def test_a_conversation_without_a_human_turn_is_refused(chat: ChatXL3M) -> None:
+    with pytest.raises(InputError, match="no user turn"):
+        chat.invoke([SystemMessage("Be brief."), AIMessage("Hello.")])
+
+
+def test_images_are_refused_by_the_own_model_and_left_to_a_wrapped_one(
+    xl3m: XL3M, chat: ChatXL3M, recorder: Recorder
+) -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+    message = HumanMessage([{"type": "text", "text": f"{PASTED}\n\n{QUESTION}"}, image])
+    with pytest.raises(InputError, match="image_url"):
+        chat.invoke([message])
+    wrapped(xl3m, recorder).invoke([message])
+    content = recorder.seen[0][0].content
+    assert isinstance(content, list) and image in content
+
+
+def test_a_question_that_fills_the_window_is_refused(chat: ChatXL3M) -> None:
+    with pytest.raises(InputError, match="window"):
+        chat.invoke([SystemMessage(RAIN * 300), HumanMessage(QUESTION)])
+
+
+def test_a_reader_without_a_known_window_is_refused(xl3m: XL3M, recorder: Recorder) -> None:
+    with pytest.raises(SettingError, match="reader_window"):
+        ChatXL3M(xl3m=xl3m, llm=recorder).invoke("hello")
+
+
+def test_tools_and_structured_output_of_a_wrapped_model_pass_through(xl3m: XL3M, recorder: Recorder) -> None:
+    chat = wrapped(xl3m, recorder)
+    messages = [HumanMessage(f"{PASTED}\n\n{QUESTION}")]
+    assert chat.bind_tools([print, len]).invoke(messages).text == "2 tools for 1 messages"
+    assert chat.with_structured_output({}).invoke(messages)["characters"] < len(PASTED) / 4
+
+
+def test_the_own_model_says_that_it_calls_no_tools(chat: ChatXL3M) -> None:
+    for call in (lambda: chat.bind_tools([print]), lambda: chat.with_structured_output({})):
+        with pytest.raises(NotImplementedError, match="llm="):
+            call()
+
+
+def test_neighbouring_messages_of_one_role_are_accepted(chat: ChatXL3M) -> None:
+    messages = [HumanMessage("Hello."), HumanMessage("Are you there?"), AIMessage("Yes."), AIMessage("I am."), HumanMessage(QUESTION)]
+    assert isinstance(chat.invoke(messages).text, str)
+
+
+def test_the_template_is_the_models(chat: ChatXL3M) -> None:
+    reader: Any = chat.engine.reader
+    rendered = reader.render([("system", "S"), ("user", "A"), ("user", "B"), ("tool", "T"), ("assistant", "C"), ("user", "D")])
+    assert rendered == "<|bos|><|system|>S<|user|>A\n\nB\n\nT<|assistant|>C<|eos|><|user|>D<|assistant|>"

@@ -1,0 +1,55 @@
+"""The LangChain retriever over texts in memory."""
+
+from __future__ import annotations
+
+import pytest
+from langchain_core.documents import Document
+from langchain_core.runnables import RunnableLambda, RunnablePassthrough
+
+from xl3m_integrations import XL3M
+from xl3m_integrations.langchain import XL3MRetriever
+
+RAIN = "It rained again, and the ferry left on time. "
+FACT = "The pin of the blue locker is 7781. "
+QUERY = "What is the pin of the blue locker?"
+
+
+@pytest.fixture
+def retriever(xl3m: XL3M) -> XL3MRetriever:
+    texts = [RAIN * 80, RAIN * 60 + FACT + RAIN * 60, RAIN * 10]
+    return XL3MRetriever.from_texts(texts, [{"n": n} for n in range(3)], xl3m=xl3m, k=3)
+
+
+def test_passages_come_best_first_with_their_place(retriever: XL3MRetriever) -> None:
+    passages = retriever.invoke(QUERY)
+    scores = [passage.metadata["relevance_score"] for passage in passages]
+    assert 1 <= len(passages) <= 3 and scores == sorted(scores, reverse=True)
+    for passage in passages:
+        source = retriever.documents[passage.metadata["n"]].page_content
+        start = passage.metadata["start_index"]
+        assert source[start : start + len(passage.page_content)] == passage.page_content
+    assert any(FACT.strip() in passage.page_content for passage in passages)
+
+
+def test_k_can_be_given_with_the_call(retriever: XL3MRetriever) -> None:
+    assert len(retriever.invoke(QUERY, k=1)) == 1
+
+
+async def test_async_gives_the_same(retriever: XL3MRetriever) -> None:
+    assert await retriever.ainvoke(QUERY) == retriever.invoke(QUERY)
+
+
+def test_an_empty_collection_gives_nothing(xl3m: XL3M) -> None:
+    assert XL3MRetriever(xl3m=xl3m).invoke(QUERY) == []
+
+
+def test_in_a_chain(retriever: XL3MRetriever) -> None:
+    chain = {"context": retriever, "question": RunnablePassthrough()} | RunnableLambda(
+        lambda inputs: (len(inputs["context"]), inputs["question"])
+    )
+    assert chain.invoke(QUERY) == (len(retriever.invoke(QUERY)), QUERY)
+
+
+def test_from_documents_keeps_ids(xl3m: XL3M) -> None:
+    (passage,) = XL3MRetriever.from_documents([Document(id="x", page_content=FACT)], xl3m=xl3m).invoke(QUERY)
+    assert passage.id == f"x#0-{len(FACT)}"

@@ -1,0 +1,134 @@
+"""A document gives back exactly the text it was made of, whole or streamed."""
+
+from __future__ import annotations
+
+import gc
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xl3m_integrations import documents
+from xl3m_integrations.documents import Document
+from xl3m_integrations.errors import InputError
+
+quick = settings(deadline=None, max_examples=100)
+unicode_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+
+
+@quick
+@given(pieces=st.lists(unicode_text, max_size=12), data=st.data())
+def test_a_slice_is_exact_for_any_unicode(pieces, data):
+    """Streamed through memory or a file, and given whole."""
+    text = "." + "".join(pieces)
+    start = data.draw(st.integers(0, len(text)))
+    end = data.draw(st.integers(start, len(text)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(documents, "_SPOOL_BYTES", 16)
+        streamed = Document([".", *pieces])
+        assert "".join(streamed.pieces()) == text
+        assert streamed.slice(start, end) == text[start:end]
+        assert streamed.characters == len(text)
+    whole = Document(text)
+    assert list(whole.pieces()) == [text]
+    assert whole.slice(start, end) == text[start:end]
+
+
+def test_slices_are_exact_beyond_what_stays_in_memory():
+    rng = random.Random(1)
+    pieces = ["".join(rng.choices("aé漢\U0001f600\r\n", k=rng.randrange(1, 5000))) for _ in range(600)]
+    text = "".join(pieces)
+    assert len(text.encode()) > 2 * documents._SPOOL_BYTES
+    document = Document(iter(pieces))
+    assert sum(map(len, document.pieces())) == len(text)
+    for _ in range(100):
+        start = rng.randrange(len(text))
+        end = min(len(text), start + rng.randrange(12_000))
+        assert document.slice(start, end) == text[start:end]
+
+
+def test_what_was_read_can_be_cut_while_the_rest_still_streams():
+    document = Document(iter(["漢字 one", " two", " three"]))
+    pieces = document.pieces()
+    assert [next(pieces), next(pieces)] == ["漢字 one", " two"]
+    assert document.slice(1, 10) == "字 one two"
+    assert list(pieces) == [" three"]
+    assert document.slice(10, 16) == " three"
+
+
+def test_the_temporary_file_is_closed_with_its_document():
+    """Unclosed files warn, which the tests' settings make an error."""
+    document = Document(iter(["text"]))
+    list(document.pieces())
+    spool = document._spool
+    assert spool is not None and not spool.closed
+    del document
+    gc.collect()
+    assert spool.closed
+
+
+def test_the_length_of_a_stream_is_known_at_its_end():
+    document = Document(iter(["ab", "漢"]))
+    assert document.characters is None
+    assert list(document.pieces()) == ["ab", "漢"]
+    assert document.characters == 3
+    assert Document("ab漢").characters == 3
+
+
+def test_a_document_stays_what_it_is():
+    document = Document("text")
+    assert Document.of(document) is document
+    assert list(Document.of("text").pieces()) == ["text"]
+
+
+# ---------------------------------------------------------------------------------------------- beginning
+@pytest.mark.parametrize("text", ["four", ["fo", "", "ur"]], ids=["whole", "streamed"])
+def test_beginning_gives_the_whole_text_where_it_is_short_enough(text):
+    document = Document(text)
+    assert document.beginning(4) == "four"
+    assert "".join(document.pieces()) == "four"
+    assert document.slice(1, 3) == "ou"
+
+
+@pytest.mark.parametrize("text", ["four", ["fo", "", "ur"]], ids=["whole", "streamed"])
+def test_beginning_gives_none_for_a_longer_text_and_loses_nothing_of_it(text):
+    document = Document(text)
+    assert document.beginning(3) is None
+    assert "".join(document.pieces()) == "four"
+    assert document.slice(0, 4) == "four"
+
+
+def test_beginning_reads_no_more_of_a_stream_than_it_must():
+    read = []
+    document = Document(read.append(i) or "ten chars " for i in range(1000))
+    assert document.beginning(25) is None
+    assert len(read) == 3
+
+
+# ---------------------------------------------------------------------------------------------- what is refused
+@pytest.mark.parametrize("text", ["", " \n\t\u3000", [], [""], [" ", "\n"]])
+def test_a_document_without_visible_text_is_refused(text):
+    with pytest.raises(InputError, match=r"The document is empty: it has [0-9]+ characters, none of them visible"):
+        list(Document(text).pieces())
+
+
+def test_whitespace_pieces_are_fine_where_another_holds_text():
+    assert list(Document([" ", "x", "\n"]).pieces()) == [" ", "x", "\n"]
+
+
+@pytest.mark.parametrize("text", [None, 7, b"x", bytearray(b"x")])
+def test_what_is_no_text_is_refused_by_its_type(text):
+    with pytest.raises(InputError, match=f"The document is a {type(text).__name__};"):
+        Document(text)
+
+
+@pytest.mark.parametrize("read", [lambda d: list(d.pieces()), lambda d: d.beginning(99)], ids=["pieces", "beginning"])
+def test_pieces_that_are_no_strings_are_refused(read):
+    with pytest.raises(InputError, match="pieces must be str, but one is a bytes; decode it first"):
+        read(Document(["text", b"bytes"]))
+
+
+def test_a_lone_surrogate_in_a_stream_is_refused_with_its_offset():
+    with pytest.raises(InputError, match="at character 5:"):
+        list(Document(["four", "x\ud800"]).pieces())

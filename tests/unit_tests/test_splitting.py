@@ -1,0 +1,79 @@
+"""A prompt is taken apart into head, context and tail, whatever it looks like."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xl3m_integrations.errors import InputError
+from xl3m_integrations.splitting import question_of, split_prompt
+
+
+def words(text: str) -> int:
+    return len(text.split())
+
+
+PARAGRAPH = "one two three four five six seven eight nine ten. " * 20
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.text(alphabet=st.sampled_from("ab .\n?é🙂"), max_size=400), st.integers(1, 30), st.integers(0, 30))
+def test_the_parts_are_the_prompt(prompt: str, tail: int, head: int) -> None:
+    parts = split_prompt(prompt, words, head_tokens=head, tail_tokens=tail)
+    assert parts.head + parts.context + parts.tail == prompt
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.text(alphabet=st.sampled_from("ab .\n?"), min_size=200, max_size=600), st.integers(2, 20))
+def test_head_and_tail_keep_to_their_limits(prompt: str, tokens: int) -> None:
+    parts = split_prompt(prompt, words, head_tokens=tokens, tail_tokens=tokens)
+    assert words(parts.head) <= tokens
+    assert words(parts.tail) <= 3 * tokens + 1  # a boundary may take in the end of one more word
+
+
+def test_the_tail_is_taken_back_to_its_paragraph() -> None:
+    prompt = f"{PARAGRAPH}\n\nQuestion: where is the key kept these days?\nAnswer:"
+    parts = split_prompt(prompt, words, head_tokens=10, tail_tokens=4)
+    assert parts.tail == "\n\nQuestion: where is the key kept these days?\nAnswer:"
+    assert parts.question == "where is the key kept these days?"
+
+
+def test_a_short_first_paragraph_is_instructions_and_a_long_one_is_context() -> None:
+    tail = "\n\nWhere is the key?"
+    short = split_prompt(f"Answer briefly.\n\n{PARAGRAPH}{tail}", words, head_tokens=10, tail_tokens=4)
+    assert short.head == "Answer briefly.\n\n"
+    assert split_prompt(PARAGRAPH * 2 + tail, words, head_tokens=10, tail_tokens=4).head == ""
+
+
+def test_the_given_question_marks_the_tail_by_its_last_occurrence() -> None:
+    question = "Where is the key?"
+    prompt = f"{question}\n\n{PARAGRAPH}\n\nSo, {question} Say one word."
+    parts = split_prompt(prompt, words, head_tokens=10, tail_tokens=2, question=question)
+    assert parts.tail == f"\n\nSo, {question} Say one word." and parts.question == question
+
+
+def test_a_given_question_that_is_not_in_the_prompt_is_appended() -> None:
+    parts = split_prompt(PARAGRAPH, words, head_tokens=3, tail_tokens=2, question="Where?")
+    assert (parts.context, parts.tail) == (PARAGRAPH, "\n\nWhere?")
+
+
+@pytest.mark.parametrize("prompt", ["no delimiter", "a|b|c|d"])
+def test_a_delimiter_stands_once_or_twice(prompt: str) -> None:
+    with pytest.raises(InputError, match="once"):
+        split_prompt(prompt, words, head_tokens=9, tail_tokens=9, delimiter="|")
+
+
+@pytest.mark.parametrize(
+    ("tail", "question"),
+    [
+        ("\n\nQuestion: What is it?\nHelpful Answer:", "What is it?"),
+        ("\nGiven the context information and not prior knowledge, answer the query.\nQuery: What is it?\nAnswer: ", "What is it?"),
+        ("What is it?", "What is it?"),
+        ("Tell me. What is it?\n\n", "Tell me. What is it?"),
+        ("Q: What is it?\nA:", "What is it?"),
+        ("Answer:", "Answer:"),
+    ],
+)
+def test_the_plain_question_is_found_in_the_tail(tail: str, question: str) -> None:
+    assert question_of(tail) == question

@@ -1,0 +1,199 @@
+"""An LLM that takes a prompt of any length."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import BaseLanguageModel
+from langchain_core.language_models.llms import BaseLLM
+from langchain_core.outputs import Generation, GenerationChunk, LLMResult
+from pydantic import Field
+
+from xl3m_integrations.adapting import EngineFields
+from xl3m_integrations.concurrency import Cancellation, in_thread, stream_in_thread
+from xl3m_integrations.fitting import FittedPrompt, fit_prompt
+from xl3m_integrations.langchain.readers import Reader, ReaderFields
+
+
+class XL3MLLM(ReaderFields, EngineFields, BaseLLM):
+    r"""A LangChain LLM whose prompts may be far longer than its model's window.
+
+    A prompt that fits the window reaches the model as it is. A longer one is taken apart into instructions, context and
+    question; instructions and question reach the model verbatim, of the context only the segments after which the
+    scoring model is most certain. By default the question is the prompt's last tokens, taken back to the start of their
+    paragraph (the paper's rule); `question=` or `delimiter=` at call time say it exactly.
+
+    Setup:
+        .. code-block:: bash
+
+            pip install "xl3m-integrations[langchain]"
+
+    Key init args - engine:
+        xl3m: XL3M | None
+            An engine to share with others. Instead of `model`.
+        model: str | None
+            Hub id or folder of a causal language model, which scores, and answers unless `llm` is given. None takes the
+            bundled model.
+        model_options: dict
+            Arguments of `XL3M.from_pretrained`, such as `device` or `segment_tokens`.
+        top_k: int | None
+            Keep so many segments.
+        token_budget: int | None
+            Keep as many as fit so many tokens of the scoring model. With neither, as many as fit the window, eight at
+            most.
+        measure: str | None
+            Name of the certainty measure.
+
+    Key init args - reader:
+        llm: BaseLanguageModel | None
+            Any LangChain LLM or chat model that answers instead. A loaded `HuggingFacePipeline` is taken apart: its
+            model scores and answers, and is not loaded twice.
+        reader_window: int | None
+            Tokens that `llm` reads and writes. None asks the model.
+        max_tokens: int | None
+            Tokens of the answer at most (alias `max_new_tokens`). None takes a tenth of the window, 16 to 256.
+        temperature: float | None
+            None or 0 is greedy.
+        top_p: float | None
+            Nucleus sampling, with a temperature.
+        stop: list[str] | None
+            Strings that end the answer and are left out of it.
+        timeout: float | None
+            Seconds after which an answer of the own model is given up with an error.
+
+    Key init args - prompt:
+        question_tokens: int | None
+            How many of the last tokens are the question, before they are taken back. None takes an eighth of the
+            window, 64 at most.
+        delimiter: str | None
+            A string that stands in prompts between context and question, or twice, around the context.
+
+    Instantiate:
+        .. code-block:: python
+
+            from xl3m_integrations.langchain import XL3MLLM
+
+            llm = XL3MLLM()
+
+    Invoke:
+        .. code-block:: python
+
+            llm.invoke(long_text + "\n\nQuestion: What is the access code?\nAnswer:")
+            llm.invoke(long_prompt, question="What is the access code?")
+
+    Stream:
+        .. code-block:: python
+
+            for piece in llm.stream(long_prompt):
+                print(piece, end="")
+
+    Async:
+        .. code-block:: python
+
+            await llm.ainvoke(long_prompt)
+
+    Generation info:
+        `prompt_tokens` and `completion_tokens`; where something was cut also `xl3m_spans` (characters of the prompt
+        that were kept) and `xl3m_scores`.
+    """
+
+    question_tokens: int | None = Field(default=None, ge=1)
+    delimiter: str | None = None
+
+    @property
+    def _llm_type(self) -> str:
+        return "xl3m"
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        return self.identity() | {"question_tokens": self.question_tokens, "delimiter": self.delimiter}
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> Any:
+        return super()._get_ls_params(stop=stop, **kwargs) | self.tracing(stop)
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """Token ids of `text`, by the reader's own tokenizer."""
+        if isinstance(self.llm, BaseLanguageModel):
+            return self.llm.get_token_ids(text)
+        return self.engine.scorer.tokenizer.ids(text)
+
+    # ------------------------------------------------------------------------------------------ ways to call
+    def _generate(
+        self,
+        prompts: list[str],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        return self._answer_all(prompts, self.reader(stop, kwargs), kwargs, Cancellation())
+
+    async def _agenerate(
+        self,
+        prompts: list[str],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        reader = self.reader(stop, kwargs)
+        return await in_thread(lambda cancellation: self._answer_all(prompts, reader, kwargs, cancellation))
+
+    def _stream(
+        self,
+        prompt: str,
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[GenerationChunk]:
+        for chunk in self._chunks(prompt, self.reader(stop, kwargs), kwargs, Cancellation()):
+            if run_manager is not None:
+                run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+            yield chunk
+
+    async def _astream(
+        self,
+        prompt: str,
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[GenerationChunk]:
+        reader = self.reader(stop, kwargs)
+        async for chunk in stream_in_thread(lambda cancellation: self._chunks(prompt, reader, kwargs, cancellation)):
+            if run_manager is not None:
+                await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+            yield chunk
+
+    # ------------------------------------------------------------------------------------------ what they share
+    def _fitted(self, prompt: str, reader: Reader, kwargs: dict[str, Any], cancellation: Cancellation) -> FittedPrompt:
+        return fit_prompt(
+            self.engine,
+            prompt,
+            reader.window,
+            question=kwargs.get("question"),
+            delimiter=kwargs.get("delimiter", self.delimiter),
+            question_tokens=self.question_tokens,
+            **self.choice_of(kwargs, cancellation),
+        )
+
+    def _answer_all(
+        self, prompts: list[str], reader: Reader, kwargs: dict[str, Any], cancellation: Cancellation
+    ) -> LLMResult:
+        fitted = [self._fitted(prompt, reader, kwargs, cancellation) for prompt in prompts]
+        texts = reader.complete_many([one.prompt for one in fitted], cancellation)
+        generations = []
+        for one, text in zip(fitted, texts, strict=True):
+            info = one.info() | {"completion_tokens": reader.window.count(text)}
+            generations.append([Generation(text=text, generation_info=info)])
+        return LLMResult(generations=generations, llm_output={"model_name": self.reader_name})
+
+    def _chunks(
+        self, prompt: str, reader: Reader, kwargs: dict[str, Any], cancellation: Cancellation
+    ) -> Iterator[GenerationChunk]:
+        fitted = self._fitted(prompt, reader, kwargs, cancellation)
+        written = ""
+        for piece in reader.complete(fitted.prompt, cancellation):
+            written += piece
+            yield GenerationChunk(text=piece)
+        info = fitted.info() | {"completion_tokens": reader.window.count(written)}
+        yield GenerationChunk(text="", generation_info=info)

@@ -1,0 +1,101 @@
+"""A retriever over texts in memory: no index, no embeddings, a local model reads them all for every question."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
+from langchain_core.documents import Document
+from langchain_core.retrievers import BaseRetriever
+from pydantic import Field
+from typing_extensions import Self
+
+from xl3m_integrations.adapting import EngineFields
+from xl3m_integrations.langchain.compressor import XL3MCompressor
+
+
+class XL3MRetriever(EngineFields, BaseRetriever):
+    """Finds the passages of a collection after which a local model is most certain of the answer.
+
+    Setup:
+        .. code-block:: bash
+
+            pip install "xl3m-integrations[langchain]"
+
+    Key init args:
+        documents: list[Document]
+            The collection; documents may be of any length.
+        k: int
+            How many passages to return.
+        xl3m, model, model_options, measure:
+            See `XL3MCompressor`.
+
+    Instantiate:
+        .. code-block:: python
+
+            from xl3m_integrations.langchain import XL3MRetriever
+
+            retriever = XL3MRetriever.from_texts([report, minutes], k=4)
+
+    Usage:
+        .. code-block:: python
+
+            retriever.invoke("What is the access code?")
+
+    Within a chain:
+        .. code-block:: python
+
+            {"context": retriever, "question": RunnablePassthrough()} | prompt | llm
+
+    Returns:
+        Documents of one passage each, best first, with the metadata of `XL3MCompressor(output="spans")`.
+    """
+
+    documents: list[Document] = Field(default_factory=list, repr=False)
+    k: int = Field(default=4, ge=1)
+
+    @classmethod
+    def from_texts(
+        cls, texts: Iterable[str], metadatas: Sequence[dict[str, Any]] | None = None, **settings: Any
+    ) -> Self:
+        """A retriever over plain texts.
+
+        Args:
+            texts: The texts.
+            metadatas: Metadata of each, in the same order; None for none.
+            **settings: Other fields of the class.
+        """
+        held = list(texts)
+        known = metadatas if metadatas is not None else [{}] * len(held)
+        return cls(
+            documents=[Document(page_content=t, metadata=dict(m)) for t, m in zip(held, known, strict=True)], **settings
+        )
+
+    @classmethod
+    def from_documents(cls, documents: Iterable[Document], **settings: Any) -> Self:
+        """A retriever over documents; `settings` are the other fields of the class."""
+        return cls(documents=list(documents), **settings)
+
+    def _get_relevant_documents(
+        self, query: str, *, run_manager: CallbackManagerForRetrieverRun, **kwargs: Any
+    ) -> list[Document]:
+        compressor, k = self._compressor(kwargs)
+        return _best(compressor.compress_documents(self.documents, query, run_manager.get_child()), k)
+
+    async def _aget_relevant_documents(
+        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, **kwargs: Any
+    ) -> list[Document]:
+        compressor, k = self._compressor(kwargs)
+        return _best(await compressor.acompress_documents(self.documents, query, run_manager.get_child()), k)
+
+    def _compressor(self, kwargs: dict[str, Any]) -> tuple[XL3MCompressor, int]:
+        k = kwargs.get("k", self.k)
+        # Neighbouring segments that overlap become one passage, so more segments are kept than passages are wanted.
+        kept = {} if self.token_budget is not None else {"top_k": self.top_k or 2 * k}
+        budget = {} if self.token_budget is None else {"token_budget": self.token_budget}
+        return XL3MCompressor(xl3m=self.engine, measure=self.measure, output="spans", **kept, **budget), k
+
+
+def _best(passages: list[Document], k: int) -> list[Document]:
+    return sorted(passages, key=lambda passage: -passage.metadata["relevance_score"])[:k]

@@ -1,0 +1,539 @@
+"""An LLM that takes prompts and conversations of any length: what does not fit is selected from, then answered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+from llama_index.core.base.llms.generic_utils import messages_to_prompt as plain_messages
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponse,
+    ChatResponseAsyncGen,
+    ChatResponseGen,
+    CompletionResponse,
+    CompletionResponseAsyncGen,
+    CompletionResponseGen,
+    LLMMetadata,
+)
+from llama_index.core.llms import CustomLLM
+from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
+from llama_index.core.llms.llm import LLM, default_completion_to_prompt
+from llama_index.core.prompts import BasePromptTemplate, SelectorPromptTemplate
+from llama_index.core.types import TokenAsyncGen, TokenGen
+from pydantic import Field
+
+from xl3m_integrations.adapting import EngineFields
+from xl3m_integrations.backends.base import Generator
+from xl3m_integrations.concurrency import Cancellation, in_thread, stream_in_thread
+from xl3m_integrations.conversation import FittedConversation, Turn, fit_conversation
+from xl3m_integrations.engine import Choice
+from xl3m_integrations.errors import InputError, SettingError
+from xl3m_integrations.fitting import SEAM_TOKENS, FittedPrompt, Window, fit_prompt
+from xl3m_integrations.llama_index.readers import (
+    MESSAGE_TOKENS,
+    as_chat,
+    counter_of,
+    informed_chat,
+    informed_completion,
+    name_of,
+    turns_of,
+    window_of,
+    with_texts,
+)
+
+T = TypeVar("T")
+
+UNBOUNDED = 10**9  # tokens: the window that a synthesizer is told of
+_CONTEXTS = ("context_str", "context_msg")  # what LlamaIndex's templates call the retrieved text
+_FITTING = ("question", "delimiter", "question_tokens")
+_INHERITED = ("messages_to_prompt", "completion_to_prompt", "system_prompt", "query_wrapper_prompt", "output_parser")
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What one call asks for.
+
+    Attributes:
+        answer: Tokens that are left for the answer.
+        choice: How much to keep.
+        fitting: How to take the prompt apart.
+        options: Arguments of the reader.
+    """
+
+    answer: int
+    choice: Choice
+    fitting: dict[str, Any]
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A call whose input fits.
+
+    Attributes:
+        call: The call.
+        info: Spans, scores and token count.
+        prompt: What the reader completes.
+        messages: What a wrapped reader is sent instead, in a chat.
+    """
+
+    call: _Call
+    info: dict[str, Any]
+    prompt: str = ""
+    messages: Sequence[ChatMessage] = ()
+
+
+class XL3MLLM(EngineFields, CustomLLM):
+    r"""An LLM without a limit on its input: of what exceeds the reader's window, the passages that matter are read.
+
+    A prompt or conversation that fits the reader's window is passed as it is. Of a longer one, instructions and
+    question reach the reader verbatim, and so do the passages of the rest after which the scoring model is most
+    certain. Inside a query engine the retrieved text and the query are known apart, so nothing has to be guessed.
+
+    Setup:
+        Install the extra.
+
+        .. code-block:: bash
+
+            pip install "xl3m-integrations[llama-index]"
+
+    Key init args — the model:
+        xl3m: XL3M | None
+            An engine to share with others. Instead of `model`.
+        model: str | None
+            Hub id or folder of a causal language model, which selects and answers. None takes the bundled model.
+        model_options: dict
+            Arguments of `XL3M.from_pretrained`, such as `device` or `segment_tokens`.
+        llm: LLM | None
+            Any LlamaIndex LLM that answers instead; XL3M then only selects.
+        reader_window: int | None
+            Tokens that `llm` reads and writes. None takes its `metadata.context_window`.
+        reader_tokenizer: callable | None
+            Text to tokens of `llm`, for counting. None takes LlamaIndex's global tokenizer (`Settings.tokenizer`).
+
+    Key init args — selection:
+        top_k: int | None
+            Keep so many segments of what does not fit.
+        token_budget: int | None
+            Keep as many as fit so many tokens of the scoring model. With neither, as many as fit, eight at most.
+        measure: str | None
+            Name of the certainty measure. None takes the engine's.
+        question_tokens: int | None
+            How many of a bare prompt's last tokens are its question; None takes an eighth of the window, 64 at most.
+        delimiter: str | None
+            A string that stands in bare prompts between context and question, or around the context.
+
+    Key init args — the answer:
+        max_new_tokens: int | None
+            Length of the answer at most. None takes the engine's, with `llm=` its `metadata.num_output`. With `llm=`
+            only room is reserved; the limit itself is set on `llm`, or passed at call time under the name it knows.
+        temperature: float | None
+            Above 0, the own model samples. Not with `llm=`, which has its own.
+        reader_options: dict
+            More arguments for the reader: of `generate` of transformers, or of the calls of `llm`.
+        context_window: int
+            What `metadata.context_window` reports; see below.
+
+    Instantiate:
+        .. code-block:: python
+
+            from xl3m_integrations.llama_index import XL3MLLM
+
+            llm = XL3MLLM()
+            llm = XL3MLLM(llm=other_llm)  # another reader
+
+    Complete:
+        .. code-block:: python
+
+            llm.complete(long_prompt, max_new_tokens=32).text
+            llm.complete(long_text, question="What is the access code?")
+
+    Chat:
+        .. code-block:: python
+
+            llm.chat([ChatMessage(role="user", content=f"{long_text}\n\nWhat is the access code?")])
+
+    Stream:
+        .. code-block:: python
+
+            for piece in llm.stream_complete(long_prompt):
+                print(piece.delta, end="")
+
+    Async:
+        .. code-block:: python
+
+            await llm.acomplete(long_prompt)  # also achat, astream_complete, astream_chat
+
+    In a query engine:
+        .. code-block:: python
+
+            index.as_query_engine(llm=llm, similarity_top_k=200, response_mode="compact")
+
+    Call arguments:
+        `max_new_tokens` (or `max_tokens`), `stop`, `temperature`, `question`, `delimiter`, `question_tokens`, `top_k`,
+        `token_budget` and `measure` overrule the fields for one call. All others go to the reader. The reader's own
+        `top_k` is set in `reader_options`.
+
+    Response:
+        `additional_kwargs` holds `prompt_tokens` and, where something was left out, `xl3m_spans` and `xl3m_scores`.
+        With the own model `raw` holds the same.
+
+    Context window, and chat memory:
+        A synthesizer packs as much retrieved text into one call as `metadata.context_window` says, and makes one call
+        for each pack. Reported is therefore a window so large that one call gets everything. Chat memories derive their
+        limit from the same number, and so never drop an old turn; old turns are then selected from, like any other long
+        content, at the cost of reading them all in every turn. To have them dropped, give the memory a limit:
+
+        .. code-block:: python
+
+            ChatMemoryBuffer.from_defaults(token_limit=3000)
+            Memory.from_defaults(token_limit=3000)
+
+    Raises:
+        SettingError: The reader's window is unknown, or a field is out of its range.
+    """
+
+    llm: LLM | None = Field(default=None, exclude=True)
+    reader_window: int | None = None
+    reader_tokenizer: Callable[[str], Sequence[Any]] | None = Field(default=None, exclude=True)
+    question_tokens: int | None = None
+    delimiter: str | None = None
+    max_new_tokens: int | None = None
+    temperature: float | None = None
+    reader_options: dict[str, Any] = Field(default_factory=dict)
+    context_window: int = UNBOUNDED
+
+    def __init__(self, **fields: Any) -> None:
+        wrapped = fields.get("llm")
+        if isinstance(wrapped, LLM):  # its prompts are formatted here, so by its own functions
+            fields = {name: getattr(wrapped, name) for name in _INHERITED} | fields
+        super().__init__(**fields)
+        self._check()
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Name of the class in serialized form."""
+        return "XL3MLLM"
+
+    @property
+    def metadata(self) -> LLMMetadata:
+        """What LlamaIndex asks before it packs prompts; see "Context window" above."""
+        if self.llm is not None:
+            told = self.llm.metadata.model_copy(update={"context_window": self.context_window})
+            return told.model_copy(update={"num_output": self._answer_tokens({}), "is_function_calling_model": False})
+        return LLMMetadata(
+            context_window=self.context_window,
+            num_output=self._answer_tokens({}),
+            is_chat_model=self._has_chat_template,
+            model_name=name_of(self.engine.reader, self.model),
+        )
+
+    # ------------------------------------------------------------------------------------------ prompts
+    @llm_completion_callback()
+    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        """Answer a prompt of any length; see "Call arguments" above.
+
+        Raises:
+            InputError: Instructions and question alone exceed the reader's window.
+        """
+        ready = self._ready_prompt(prompt, formatted, kwargs, Cancellation())
+        if self.llm is None:
+            return _last(self._write(ready, Cancellation()))
+        response = self.llm.complete(ready.prompt, formatted=formatted, **ready.call.options)
+        return informed_completion(response, ready.info)
+
+    @llm_completion_callback()
+    def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
+        """`complete`, piece by piece. Closing the generator stops the work."""
+        ready = self._ready_prompt(prompt, formatted, kwargs, Cancellation())
+        if self.llm is None:
+            return self._write(ready, Cancellation())
+        responses = self.llm.stream_complete(ready.prompt, formatted=formatted, **ready.call.options)
+        return (informed_completion(response, ready.info) for response in responses)
+
+    @llm_completion_callback()
+    async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        """`complete` while the event loop goes on. Cancelling stops the work."""
+        if self.llm is None:
+            return await in_thread(lambda c: _last(self._write(self._ready_prompt(prompt, formatted, kwargs, c), c)))
+        ready = await in_thread(lambda c: self._ready_prompt(prompt, formatted, kwargs, c))
+        response = await self.llm.acomplete(ready.prompt, formatted=formatted, **ready.call.options)
+        return informed_completion(response, ready.info)
+
+    @llm_completion_callback()
+    async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
+        """`stream_complete` while the event loop goes on. Cancelling, or leaving the loop, stops the work."""
+        if self.llm is None:
+            return _streamed(lambda c: self._write(self._ready_prompt(prompt, formatted, kwargs, c), c))
+        ready = await in_thread(lambda c: self._ready_prompt(prompt, formatted, kwargs, c))
+        responses = await self.llm.astream_complete(ready.prompt, formatted=formatted, **ready.call.options)
+        return (informed_completion(response, ready.info) async for response in responses)
+
+    # ------------------------------------------------------------------------------------------ conversations
+    @llm_chat_callback()
+    def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """Answer a conversation of any length. System messages and the last user message's question stay verbatim.
+
+        Raises:
+            InputError: There is no user message, a message holds an image or the like, or what stays verbatim exceeds
+                the reader's window.
+        """
+        ready = self._ready_chat(messages, kwargs, Cancellation())
+        if self.llm is None:
+            return as_chat(_last(self._write(ready, Cancellation())))
+        return informed_chat(self.llm.chat(ready.messages, **ready.call.options), ready.info)
+
+    @llm_chat_callback()
+    def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
+        """`chat`, piece by piece. Closing the generator stops the work."""
+        ready = self._ready_chat(messages, kwargs, Cancellation())
+        if self.llm is None:
+            return (as_chat(response) for response in self._write(ready, Cancellation()))
+        responses = self.llm.stream_chat(ready.messages, **ready.call.options)
+        return (informed_chat(response, ready.info) for response in responses)
+
+    @llm_chat_callback()
+    async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """`chat` while the event loop goes on. Cancelling stops the work."""
+        if self.llm is None:
+            written = await in_thread(lambda c: _last(self._write(self._ready_chat(messages, kwargs, c), c)))
+            return as_chat(written)
+        ready = await in_thread(lambda c: self._ready_chat(messages, kwargs, c))
+        return informed_chat(await self.llm.achat(ready.messages, **ready.call.options), ready.info)
+
+    @llm_chat_callback()
+    async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
+        """`stream_chat` while the event loop goes on. Cancelling, or leaving the loop, stops the work."""
+        if self.llm is None:
+            return _streamed(lambda c: map(as_chat, self._write(self._ready_chat(messages, kwargs, c), c)))
+        ready = await in_thread(lambda c: self._ready_chat(messages, kwargs, c))
+        responses = await self.llm.astream_chat(ready.messages, **ready.call.options)
+        return (informed_chat(response, ready.info) async for response in responses)
+
+    # ------------------------------------------------------------------------------------------ templates
+    def predict(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
+        """Answer a template. Where it has retrieved text and a query, the text is cut to what the query needs.
+
+        Raises:
+            InputError: The template exceeds the reader's window even without the retrieved text.
+        """
+        return super().predict(prompt, **self._cut(prompt, prompt_args, Cancellation()))
+
+    def stream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenGen:
+        """`predict`, piece by piece."""
+        return super().stream(prompt, **self._cut(prompt, prompt_args, Cancellation()))
+
+    async def apredict(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
+        """`predict` while the event loop goes on. Cancelling stops the work."""
+        return await super().apredict(prompt, **await in_thread(lambda c: self._cut(prompt, prompt_args, c)))
+
+    async def astream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenAsyncGen:
+        """`stream` while the event loop goes on."""
+        return await super().astream(prompt, **await in_thread(lambda c: self._cut(prompt, prompt_args, c)))
+
+    def _cut(self, prompt: BasePromptTemplate, arguments: dict[str, Any], cancellation: Cancellation) -> dict[str, Any]:
+        """The template's arguments, its retrieved text cut to the room that the rest leaves."""
+        chosen = prompt.select(llm=self) if isinstance(prompt, SelectorPromptTemplate) else prompt
+        known = {**chosen.kwargs, **arguments}
+        name = next((name for name in _CONTEXTS if isinstance(known.get(name), str)), None)
+        query = known.get("query_str")
+        if name is None or not isinstance(query, str) or not query.strip():
+            return arguments
+        call = self._call({})
+        window = self._reads - call.answer
+        if self._template_tokens(prompt, arguments) <= window:
+            return arguments
+        around = self._template_tokens(prompt, {**arguments, name: ""})
+        room = window - around - SEAM_TOKENS
+        if room < 1:
+            raise InputError(
+                f"The prompt takes {around} tokens without its retrieved text and the answer up to {call.answer}, but "
+                f"the reader's window is {self._reads} tokens. Shorten query or template, or lower max_new_tokens."
+            )
+        how: Choice = {**call.choice, "progress": cancellation}
+        context, _ = self.engine.key_context(known[name], query, room, self._count, **how)
+        return {**arguments, name: context.text}
+
+    def _template_tokens(self, prompt: BasePromptTemplate, arguments: dict[str, Any]) -> int:
+        if not self.metadata.is_chat_model:
+            return self._count_prompt(self._get_prompt(prompt, **arguments))
+        turns = turns_of(self._get_messages(prompt, **arguments))
+        return self._count_turns(turns, [turn.text for turn in turns])
+
+    # ------------------------------------------------------------------------------------------ making it fit
+    def _ready_prompt(
+        self, prompt: str, formatted: bool, kwargs: Mapping[str, Any], cancellation: Cancellation
+    ) -> _Ready:
+        call = self._call(kwargs)
+        wrap = (lambda text: text) if formatted else self._wrap
+        fitted, tokens = self._fit(prompt, wrap, formatted, call, cancellation)
+        # A wrapped reader puts its own format around what is not formatted.
+        text = fitted.prompt if self.llm is not None else wrap(fitted.prompt)
+        return _Ready(call, {**fitted.info(), "prompt_tokens": tokens}, prompt=text)
+
+    def _fit(
+        self, prompt: str, wrap: Callable[[str], str], formatted: bool, call: _Call, cancellation: Cancellation
+    ) -> tuple[FittedPrompt, int]:
+        """The prompt that fits once it is wrapped, and its tokens when it is."""
+        tokens = self._count_prompt(wrap(prompt))
+        if tokens <= self._reads - call.answer:
+            return FittedPrompt(prompt, tokens), tokens
+        around = self._count_prompt(wrap(""))
+        window = Window(self._reads - around, call.answer, self._count_prompt if formatted else self._count)
+        how: Choice = {**call.choice, "progress": cancellation}
+        fitted = fit_prompt(self.engine, prompt, window, **call.fitting, **how)
+        return fitted, self._count_prompt(wrap(fitted.prompt))
+
+    def _ready_chat(
+        self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any], cancellation: Cancellation
+    ) -> _Ready:
+        call = self._call(kwargs)
+        turns = turns_of(messages)
+        fitted = self._fit_turns(turns, call, cancellation)
+        if self.llm is not None:
+            return _Ready(call, fitted.info(), messages=with_texts(messages, fitted.texts))
+        return _Ready(call, fitted.info(), prompt=self._render(turns, fitted.texts))
+
+    def _fit_turns(self, turns: Sequence[Turn], call: _Call, cancellation: Cancellation) -> FittedConversation:
+        window = Window(self._reads, call.answer, self._count)
+        how: Choice = {**call.choice, "progress": cancellation}
+        question = call.fitting["question"]
+        return fit_conversation(
+            self.engine, turns, window, lambda texts: self._count_turns(turns, texts), question=question, **how
+        )
+
+    # ------------------------------------------------------------------------------------------ the reader
+    @property
+    def _reader(self) -> Generator:
+        if self.engine.reader is None:
+            raise SettingError("This engine has no reader; pass llm= with a model that answers, or another engine.")
+        return self.engine.reader
+
+    @property
+    def _has_chat_template(self) -> bool:
+        return bool(getattr(getattr(self.engine.reader, "hf_tokenizer", None), "chat_template", None))
+
+    @property
+    def _reads(self) -> int:
+        """Tokens that the reader reads and writes."""
+        return self._reader.window if self.llm is None else window_of(self.llm, self.reader_window)
+
+    def _count(self, text: str) -> int:
+        return self._reader.count(text) if self.llm is None else counter_of(self.reader_tokenizer)(text)
+
+    def _count_prompt(self, prompt: str) -> int:
+        return self._reader.count_prompt(prompt) if self.llm is None else self._count(prompt) + MESSAGE_TOKENS
+
+    def _count_turns(self, turns: Sequence[Turn], texts: Sequence[str | None]) -> int:
+        if self.llm is None:
+            return self._count_prompt(self._render(turns, texts))
+        return sum(self._count(text) + MESSAGE_TOKENS for text in texts if text is not None)
+
+    def _wrap(self, prompt: str) -> str:
+        """A prompt as one user message, where the model expects messages."""
+        if self.completion_to_prompt is not None and self.completion_to_prompt is not default_completion_to_prompt:
+            return self.completion_to_prompt(prompt)
+        if self.llm is None and self._has_chat_template:
+            return self._reader.render([("user", prompt)])
+        return prompt
+
+    def _render(self, turns: Sequence[Turn], texts: Sequence[str | None]) -> str:
+        said = [(turn.role, text) for turn, text in zip(turns, texts, strict=True) if text is not None]
+        if self.messages_to_prompt is None or self.messages_to_prompt is plain_messages:
+            return self._reader.render(said)
+        return self.messages_to_prompt([ChatMessage(role=role, content=text) for role, text in said])
+
+    def _write(self, ready: _Ready, cancellation: Cancellation) -> CompletionResponseGen:
+        """The own model's answer as it grows; at least one response, without leading whitespace."""
+        pieces = self._reader.complete(ready.prompt, max_new_tokens=ready.call.answer, **ready.call.options)
+        known: dict[str, Any] = {"raw": ready.info, "additional_kwargs": ready.info}
+        text = ""
+        try:
+            for piece in pieces:
+                if cancellation.cancelled:
+                    raise asyncio.CancelledError
+                delta = piece if text else piece.lstrip()
+                text += delta
+                if delta:
+                    yield CompletionResponse(text=text, delta=delta, **known)
+        finally:
+            getattr(pieces, "close", lambda: None)()
+        if not text:
+            yield CompletionResponse(text="", delta="", **known)
+
+    # ------------------------------------------------------------------------------------------ settings of a call
+    def _call(self, kwargs: Mapping[str, Any]) -> _Call:
+        given = {name: value for name, value in kwargs.items() if value is not None}
+        answer = self._answer_tokens(given)
+        choice = _chosen(self.choice, given)
+        fitting = {name: given.pop(name, getattr(self, name, None)) for name in _FITTING}
+        if self.llm is not None:
+            return _Call(answer, choice, fitting, {**self.reader_options, **given})
+        given = {name: value for name, value in given.items() if name not in ("max_new_tokens", "max_tokens")}
+        stop = given.pop("stop", self.reader_options.get("stop", ()))
+        sampling = _sampling(given.pop("temperature", self.temperature))
+        options = {
+            **self.reader_options,
+            **sampling,
+            **given,
+            "stop": (stop,) if isinstance(stop, str) else tuple(stop),
+        }
+        return _Call(answer, choice, fitting, options)
+
+    def _answer_tokens(self, kwargs: Mapping[str, Any]) -> int:
+        asked = kwargs.get("max_new_tokens", kwargs.get("max_tokens", self.max_new_tokens))
+        if asked is None:
+            asked = self.engine.max_new_tokens if self.llm is None else max(1, self.llm.metadata.num_output)
+        if not isinstance(asked, int) or asked < 1:
+            raise SettingError(f"max_new_tokens is {asked!r}; it must be a whole number, at least 1.")
+        return asked
+
+    def _check(self) -> None:
+        reads, answer = self._reads, self._answer_tokens({})
+        _sampling(self.temperature)
+        if self.llm is not None and self.temperature is not None:
+            raise SettingError("temperature is for the own model; with llm=, set it on llm, or in reader_options.")
+        if self.llm is None and self.reader_window is not None:
+            raise SettingError("reader_window is for llm=; an own model's is set by model_options={'window': …}.")
+        if answer >= reads:
+            raise SettingError(
+                f"The answer may take {answer} tokens, but the reader's window is {reads} tokens and must hold the "
+                "prompt too; lower max_new_tokens."
+            )
+
+
+def _chosen(fields: Choice, given: dict[str, Any]) -> Choice:
+    """The fields, overruled by what is taken out of `given`; `top_k` and `token_budget` overrule each other."""
+    asked: Any = {name: given.pop(name) for name in ("top_k", "token_budget", "measure") if name in given}
+    if "top_k" in asked or "token_budget" in asked:
+        asked = {"top_k": None, "token_budget": None} | asked
+    chosen: Choice = {**fields, **asked}
+    return chosen
+
+
+def _stops(stop: str | Sequence[str]) -> tuple[str, ...]:
+    stops = (stop,) if isinstance(stop, str) else tuple(stop)
+    if "" in stops:
+        raise SettingError("stop holds an empty string, which would end every answer before it begins; leave it out.")
+    return stops
+
+
+def _sampling(temperature: float | None) -> dict[str, Any]:
+    if temperature is None:
+        return {}
+    if temperature < 0:
+        raise SettingError(f"temperature is {temperature}; it must not be negative.")
+    return {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
+
+
+def _last(responses: Iterator[CompletionResponse]) -> CompletionResponse:
+    *_, last = responses
+    return last.model_copy(update={"delta": None})
+
+
+def _streamed(work: Callable[[Cancellation], Iterator[T]]) -> AsyncGenerator[T, None]:
+    # What `stream_in_thread` gives is an async generator, and the callbacks of LlamaIndex look for one.
+    return cast(AsyncGenerator[T, None], stream_in_thread(work))

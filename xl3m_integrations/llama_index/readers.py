@@ -1,0 +1,120 @@
+"""The model that answers, for LlamaIndex's LLM: how much it reads, and how messages and answers are put for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from llama_index.core.base.llms.types import (
+    AudioBlock,
+    ChatMessage,
+    ChatResponse,
+    CompletionResponse,
+    DocumentBlock,
+    ImageBlock,
+    MessageRole,
+    TextBlock,
+    VideoBlock,
+)
+from llama_index.core.llms.llm import LLM
+from llama_index.core.utils import get_tokenizer
+
+from xl3m_integrations.conversation import Role, Turn
+from xl3m_integrations.errors import InputError, SettingError
+
+MESSAGE_TOKENS = 8  # what a chat API puts around a message, at most
+_UNBOUNDED = 10**8
+_ROLES: dict[MessageRole, Role] = {
+    MessageRole.SYSTEM: "system",
+    MessageRole.DEVELOPER: "system",
+    MessageRole.USER: "user",
+    MessageRole.ASSISTANT: "assistant",
+    MessageRole.CHATBOT: "assistant",
+    MessageRole.MODEL: "assistant",
+    MessageRole.FUNCTION: "tool",
+    MessageRole.TOOL: "tool",
+}
+
+
+def name_of(backend: Any, given: str | None) -> str:
+    """A name for the model behind a backend, as events and metadata show it."""
+    loaded = getattr(getattr(backend, "model", None), "name_or_path", None)
+    name = given or (loaded if isinstance(loaded, str) else "") or type(backend).__name__
+    return name.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1] if given is None else name
+
+
+def window_of(llm: LLM, given: int | None) -> int:
+    """Tokens that a wrapped model reads and writes.
+
+    Args:
+        llm: The model.
+        given: What the user says; believed.
+
+    Raises:
+        SettingError: Nobody says, or nobody can mean it.
+    """
+    window = llm.metadata.context_window if given is None else given
+    if not 0 < window < _UNBOUNDED:
+        source = "reader_window" if given is not None else f"The context_window of {type(llm).__name__}"
+        raise SettingError(
+            f"{source} is {window} tokens, which is no window of a model (1 to {_UNBOUNDED - 1}); pass reader_window= "
+            "with the number of tokens that the reader reads."
+        )
+    return window
+
+
+def counter_of(tokenizer: Callable[[str], Sequence[Any]] | None) -> Callable[[str], int]:
+    """Counts a wrapped model's tokens; with LlamaIndex's global tokenizer where none is given."""
+    tokens = get_tokenizer() if tokenizer is None else tokenizer
+    return lambda text: len(tokens(text))
+
+
+def turns_of(messages: Sequence[ChatMessage]) -> list[Turn]:
+    """LlamaIndex's messages as turns.
+
+    Raises:
+        InputError: A message holds something else than text.
+    """
+    for message in messages:
+        for block in message.blocks:
+            if isinstance(block, (ImageBlock, AudioBlock, VideoBlock, DocumentBlock)):
+                raise InputError(
+                    f"A {message.role.value} message holds {block.block_type} content, but XL3M reads text; leave it "
+                    "out, or put what it says into words."
+                )
+    return [Turn(_ROLES[message.role], message.content or "") for message in messages]
+
+
+def with_texts(messages: Sequence[ChatMessage], texts: Sequence[str | None]) -> list[ChatMessage]:
+    """The messages with other texts. One of which nothing was kept is left out, unless it is part of a tool call."""
+    return [
+        message if text == (message.content or "") else _with_text(message, text or "")
+        for message, text in zip(messages, texts, strict=True)
+        if text is not None or message.additional_kwargs or _others(message)
+    ]
+
+
+def _with_text(message: ChatMessage, text: str) -> ChatMessage:
+    return message.model_copy(update={"blocks": [TextBlock(text=text), *_others(message)]})
+
+
+def _others(message: ChatMessage) -> list[Any]:
+    return [block for block in message.blocks if not isinstance(block, TextBlock)]
+
+
+def as_chat(response: CompletionResponse) -> ChatResponse:
+    """A completion as an assistant's message. What is known about it stays out of the message, which goes to memory."""
+    message = ChatMessage(role=MessageRole.ASSISTANT, content=response.text)
+    return ChatResponse(
+        message=message, delta=response.delta, raw=response.raw, additional_kwargs=response.additional_kwargs
+    )
+
+
+def informed_completion(response: CompletionResponse, info: Mapping[str, Any]) -> CompletionResponse:
+    """A copy of a wrapped model's response that says what was read."""
+    return response.model_copy(update={"additional_kwargs": {**response.additional_kwargs, **info}})
+
+
+def informed_chat(response: ChatResponse, info: Mapping[str, Any]) -> ChatResponse:
+    """A copy of a wrapped model's response that says what was read."""
+    return response.model_copy(update={"additional_kwargs": {**response.additional_kwargs, **info}})
