@@ -9,6 +9,9 @@ from typing_extensions import Self
 
 from xl3m_integrations.engine import XL3M, Choice
 
+# A framework's own base class may ignore what it does not know; a misspelt setting is an error here.
+STRICT = ConfigDict(arbitrary_types_allowed=True, extra="forbid", protected_namespaces=())
+
 
 class EngineFields(BaseModel):
     """Fields of an adapter.
@@ -29,7 +32,7 @@ class EngineFields(BaseModel):
     token_budget: int | None = None
     measure: str | None = None
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", protected_namespaces=())
+    model_config = STRICT
 
     @model_validator(mode="after")
     def _load(self) -> Self:

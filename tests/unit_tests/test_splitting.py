@@ -68,7 +68,7 @@ def test_a_delimiter_stands_once_or_twice(prompt: str) -> None:
     ("tail", "question"),
     [
         ("\n\nQuestion: What is it?\nHelpful Answer:", "What is it?"),
-        ("\nGiven the context information and not prior knowledge, answer the query.\nQuery: What is it?\nAnswer: ", "What is it?"),
+        ("\nGiven the context, answer the query.\nQuery: What is it?\nAnswer: ", "What is it?"),
         ("What is it?", "What is it?"),
         ("Tell me. What is it?\n\n", "Tell me. What is it?"),
         ("Q: What is it?\nA:", "What is it?"),

@@ -7,7 +7,6 @@ out" are the wordings and subjects of `probes`, which training never sees.
 from __future__ import annotations
 
 import argparse
-import json
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from xl3m_integrations.bundled import corpus, probes
 from xl3m_integrations.bundled.corpus import Fact, Prose, Rng
-from xl3m_integrations.bundled.train import read_haystack
+from xl3m_integrations.bundled.train import Plan, read_haystack
 from xl3m_integrations.demo import same_answer
 from xl3m_integrations.engine import XL3M
 
@@ -195,15 +194,15 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     xl3m = XL3M.from_pretrained(options.model)
     rows, details = measure(xl3m, read_haystack(options.haystack), options.n, options.seed)
-    plan = json.loads((options.run / "plan.json").read_text()) if options.run else {"tokens": 0, "seed": 0}
+    plan = Plan.from_json((options.run / "plan.json").read_text()) if options.run else Plan()
     weights = options.model / "model.safetensors"
     card = CARD.format(
         parameters=sum(parameter.numel() for parameter in xl3m.scorer.model.parameters()),  # type: ignore[attr-defined]
         megabytes=weights.stat().st_size / 1e6,
         window=xl3m.window,
         vocabulary=len(xl3m.scorer.hf_tokenizer),  # type: ignore[attr-defined]
-        tokens=plan["tokens"],
-        seed=plan["seed"],
+        tokens=plan.tokens,
+        seed=plan.seed,
         facts=WINDOW_FACTS,
         table="\n".join(row.row() for row in rows),
         details="\n".join(f"- {line}" for line in details),

@@ -38,25 +38,71 @@ log = logging.getLogger("xl3m.train")
 
 
 @dataclass(frozen=True, slots=True)
+class Cycle:
+    """Warm-up, plateau and linear decay to zero of the learning rate.
+
+    Attributes:
+        tokens: Tokens seen by all processes together, padding included.
+        peak_lr: Learning rate of the plateau.
+        decay_share: Share of the steps, at the end, over which it falls.
+    """
+
+    tokens: int
+    peak_lr: float
+    decay_share: float
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """Everything that decides the result, kept beside the checkpoint."""
 
     seed: int = 0
-    tokens: int = 46_000_000  # tokens seen by all processes together, padding included
+    cycles: tuple[Cycle, ...] = (Cycle(46_000_000, 2.5e-3, 0.35), Cycle(34_000_000, 2e-3, 0.5))
     step_tokens: int = 6_144  # per process and step
     vocab_size: int = 4_096
     window: int = 640
-    peak_lr: float = 2.5e-3
     warmup_steps: int = 100
-    decay_share: float = 0.35  # of all steps, at the end, down to zero
     lm_weight: float = 0.4
     lm_sample: float = 0.4  # share of the language-model positions that enter the loss, to save head work
     processes: int = 2
 
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """What `to_json` wrote."""
+        values = json.loads(text)
+        return cls(**{**values, "cycles": tuple(Cycle(**cycle) for cycle in values["cycles"])})
+
+    def to_json(self) -> str:
+        """As one JSON object."""
+        return json.dumps(asdict(self))
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the whole run."""
+        return sum(cycle.tokens for cycle in self.cycles)
+
     @property
     def steps(self) -> int:
         """Optimiser steps of the whole run."""
-        return math.ceil(self.tokens / (self.step_tokens * self.processes))
+        return sum(self.cycle_steps(cycle) for cycle in self.cycles)
+
+    def cycle_steps(self, cycle: Cycle) -> int:
+        """Optimiser steps of one cycle."""
+        return math.ceil(cycle.tokens / (self.step_tokens * self.processes))
+
+    def learning_rate(self, step: int) -> float:
+        """Learning rate of a step."""
+        for cycle in self.cycles:
+            steps = self.cycle_steps(cycle)
+            if step < steps:
+                left = (steps - step) / max(1.0, cycle.decay_share * steps)
+                return cycle.peak_lr * min(1.0, (step + 1) / self.warmup_steps, left)
+            step -= steps
+        return 0.0
+
+    def progress(self, step: int) -> float:
+        """Where a step is in the curriculum, from 0 to 1; the curriculum spans the first cycle."""
+        return min(1.0, step / self.cycle_steps(self.cycles[0]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +129,6 @@ def stage_at(progress: float, rng: random.Random) -> Stage:
     until = next(stage.until for stage in CURRICULUM if progress <= stage.until)
     current = [stage for stage in CURRICULUM if stage.until == until]
     return rng.choices(current, [stage.share for stage in current])[0]
-
-
-def learning_rate(plan: Plan, step: int) -> float:
-    """Warm-up, plateau, linear decay to zero."""
-    left = (plan.steps - step) / max(1.0, plan.decay_share * plan.steps)
-    return plan.peak_lr * min(1.0, (step + 1) / plan.warmup_steps, left)
 
 
 def read_haystack(folder: Path | None) -> Prose | None:
@@ -159,8 +199,8 @@ def make_optimizers(model: LlamaForCausalLM, plan: Plan) -> Optimizers:
     """
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
     others = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
-    muon = torch.optim.Muon(matrices, lr=plan.peak_lr, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
-    return muon, torch.optim.AdamW(others, lr=plan.peak_lr, weight_decay=0.0, betas=(0.9, 0.95))
+    muon = torch.optim.Muon(matrices, lr=0.0, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    return muon, torch.optim.AdamW(others, lr=0.0, weight_decay=0.0, betas=(0.9, 0.95))
 
 
 def make_batch(plan: Plan, maker: ExampleMaker, stage: Stage, pad: int, rng: random.Random) -> dict[str, torch.Tensor]:
@@ -230,12 +270,12 @@ def train_process(
     began, seen = time.monotonic(), 0
     last = min(plan.steps, stop_after or plan.steps)
     for step in range(first, last):
-        stage = stage_at(step / plan.steps, random.Random(f"{plan.seed} {step}"))
+        stage = stage_at(plan.progress(step), random.Random(f"{plan.seed} {step}"))
         rng = random.Random(f"{plan.seed} {rank} {step}")
         torch.manual_seed(hash((plan.seed, rank, step)) % 2**31)
         batch = make_batch(plan, ExampleMaker(tokenizer, prose, rng), stage, tokenizer.pad_token_id, rng)
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
-            group["lr"] = learning_rate(plan, step)
+            group["lr"] = plan.learning_rate(step)
         answer, language = losses(forward, model.lm_head.weight, batch, plan)
         (answer + plan.lm_weight * language).backward()
         average_gradients(model, plan.processes)
@@ -256,7 +296,7 @@ def train_process(
 
 def export(run: Path, out: Path) -> None:
     """Write the checkpoint of `run` as a Hugging Face model folder in bfloat16."""
-    plan = Plan(**json.loads((run / "plan.json").read_text()))
+    plan = Plan.from_json((run / "plan.json").read_text())
     tokenizer = PreTrainedTokenizerFast.from_pretrained(run / "tokenizer")
     config = llama_config(
         len(tokenizer), plan.window, tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
@@ -273,7 +313,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--haystack", type=Path, help="folder of .txt files to hide facts in, beside generated filler")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints; a run found there is resumed")
     parser.add_argument("--export", type=Path, help="write the finished model to this folder")
-    parser.add_argument("--tokens", type=int, default=46_000_000, help="tokens to train on")
+    parser.add_argument("--tokens", type=int, help="train on so many in one cycle, instead of on the default plan")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument(
@@ -281,7 +321,8 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--stop-after", type=int, help="stop at this step; run again to go on")
     options = parser.parse_args(arguments)
-    plan = Plan(seed=options.seed, tokens=options.tokens, processes=options.processes)
+    cycles = Plan().cycles if options.tokens is None else (Cycle(options.tokens, 2.5e-3, 0.35),)
+    plan = Plan(seed=options.seed, cycles=cycles, processes=options.processes)
     prepare(plan, options.haystack, options.out)
     task = (plan, options.haystack, options.out, options.compile, options.stop_after)
     if plan.processes == 1:
@@ -298,15 +339,15 @@ def prepare(plan: Plan, haystack: Path | None, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     recorded = out / "plan.json"
     if recorded.exists():
-        before = json.loads(recorded.read_text())
-        if before != asdict(plan):
+        before = recorded.read_text()
+        if before != plan.to_json():
             raise SystemExit(f"{out} holds a run with other settings: {before}; choose another --out or delete it.")
         return
     tokenizer = train_tokenizer(
         tokenizer_texts(read_haystack(haystack), random.Random(plan.seed)), plan.vocab_size, plan.window
     )
     tokenizer.save_pretrained(out / "tokenizer")
-    recorded.write_text(json.dumps(asdict(plan)))
+    recorded.write_text(plan.to_json())
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableLambda
 
-from xl3m_integrations.adapting import EngineFields
+from xl3m_integrations.adapting import STRICT, EngineFields
 from xl3m_integrations.concurrency import Cancellation, in_thread, stream_in_thread
 from xl3m_integrations.conversation import FittedConversation, Role, Turn, fit_conversation
 from xl3m_integrations.errors import InputError
@@ -112,6 +112,8 @@ class ChatXL3M(ReaderFields, EngineFields, BaseChatModel):
         `xl3m_scores`. Token counts are in `usage_metadata`.
     """
 
+    model_config = STRICT
+
     max_retries: int | None = None
     streaming: bool = False
 
@@ -124,7 +126,7 @@ class ChatXL3M(ReaderFields, EngineFields, BaseChatModel):
         return self.identity()
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> Any:
-        return super()._get_ls_params(stop=stop, **kwargs) | self.tracing(stop)
+        return super()._get_ls_params(stop=stop, **kwargs) | self.tracing(stop, kwargs)
 
     def get_token_ids(self, text: str) -> list[int]:
         """Token ids of `text`, by the reader's own tokenizer."""

@@ -11,7 +11,7 @@ from langchain_core.documents import BaseDocumentCompressor, Document
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from langchain_core.runnables.config import ensure_config
 
-from xl3m_integrations.adapting import EngineFields
+from xl3m_integrations.adapting import STRICT, EngineFields
 from xl3m_integrations.concurrency import Cancellation, in_thread
 from xl3m_integrations.engine import Choice
 from xl3m_integrations.prompts import require_question
@@ -88,6 +88,8 @@ class XL3MCompressor(EngineFields, BaseDocumentCompressor):
     Events:
         `xl3m_progress` and `xl3m_selection`, visible in `astream_events`.
     """
+
+    model_config = STRICT
 
     output: Literal["documents", "spans"] = "documents"
 

@@ -11,7 +11,7 @@ from langchain_core.language_models.llms import BaseLLM
 from langchain_core.outputs import Generation, GenerationChunk, LLMResult
 from pydantic import Field
 
-from xl3m_integrations.adapting import EngineFields
+from xl3m_integrations.adapting import STRICT, EngineFields
 from xl3m_integrations.concurrency import Cancellation, in_thread, stream_in_thread
 from xl3m_integrations.fitting import FittedPrompt, fit_prompt
 from xl3m_integrations.langchain.readers import Reader, ReaderFields
@@ -99,6 +99,8 @@ class XL3MLLM(ReaderFields, EngineFields, BaseLLM):
         that were kept) and `xl3m_scores`.
     """
 
+    model_config = STRICT
+
     question_tokens: int | None = Field(default=None, ge=1)
     delimiter: str | None = None
 
@@ -111,7 +113,7 @@ class XL3MLLM(ReaderFields, EngineFields, BaseLLM):
         return self.identity() | {"question_tokens": self.question_tokens, "delimiter": self.delimiter}
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> Any:
-        return super()._get_ls_params(stop=stop, **kwargs) | self.tracing(stop)
+        return super()._get_ls_params(stop=stop, **kwargs) | self.tracing(stop, kwargs)
 
     def get_token_ids(self, text: str) -> list[int]:
         """Token ids of `text`, by the reader's own tokenizer."""

@@ -21,6 +21,7 @@ from xl3m_integrations.fitting import Window
 # Where LangChain's local models say how many tokens they read.
 _WINDOW_FIELDS = ("n_ctx", "num_ctx", "context_window", "max_input_tokens", "max_model_len")
 _UNBOUNDED = 10**8
+_PLAIN = (str, int, float, bool, type(None))  # what of a wrapped model's settings is the same in every run
 CHOICE_NAMES = ("top_k", "token_budget", "selection", "measure", "keep_first", "keep_last")
 
 
@@ -126,20 +127,15 @@ class ReaderFields(BaseModel):
         reader = None
         if self.llm is not None:
             reader = {"type": type(self.llm).__name__, **dict(getattr(self.llm, "_identifying_params", {}) or {})}
-            reader |= {
-                name: repr(value) for name, value in vars(self.llm).items() if name not in ("callbacks", "cache")
-            }
+            reader |= {name: value for name, value in vars(self.llm).items() if isinstance(value, _PLAIN)}
         asked = ("reader_window", "max_tokens", "temperature", "top_p", "stop", "timeout")
         return own.engine_identity() | {"llm": reader} | {name: getattr(self, name) for name in asked}
 
-    def tracing(self, stop: list[str] | None) -> dict[str, Any]:
-        """What LangSmith wants to know."""
-        known: dict[str, Any] = {
-            "ls_provider": "xl3m",
-            "ls_model_name": self.reader_name,
-            "ls_temperature": self.temperature,
-        }
-        known |= {"ls_max_tokens": self.max_tokens, "ls_stop": stop or self.stop}
+    def tracing(self, stop: list[str] | None, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """What LangSmith wants to know; what a call says comes before what the adapter says."""
+        known: dict[str, Any] = {"ls_provider": "xl3m", "ls_model_name": kwargs.get("model", self.reader_name)}
+        known |= {f"ls_{name}": kwargs.get(name, getattr(self, name)) for name in ("temperature", "max_tokens")}
+        known |= {"ls_stop": stop or self.stop}
         return {name: value for name, value in known.items() if value is not None}
 
     def choice_of(self, kwargs: dict[str, Any], cancellation: Cancellation) -> Choice:

@@ -11,7 +11,7 @@ from langchain_core.retrievers import BaseRetriever
 from pydantic import Field
 from typing_extensions import Self
 
-from xl3m_integrations.adapting import EngineFields
+from xl3m_integrations.adapting import STRICT, EngineFields
 from xl3m_integrations.langchain.compressor import XL3MCompressor
 
 
@@ -51,6 +51,8 @@ class XL3MRetriever(EngineFields, BaseRetriever):
     Returns:
         Documents of one passage each, best first, with the metadata of `XL3MCompressor(output="spans")`.
     """
+
+    model_config = STRICT
 
     documents: list[Document] = Field(default_factory=list, repr=False)
     k: int = Field(default=4, ge=1)

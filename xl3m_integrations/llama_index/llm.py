@@ -473,15 +473,9 @@ class XL3MLLM(EngineFields, CustomLLM):
         if self.llm is not None:
             return _Call(answer, choice, fitting, {**self.reader_options, **given})
         given = {name: value for name, value in given.items() if name not in ("max_new_tokens", "max_tokens")}
-        stop = given.pop("stop", self.reader_options.get("stop", ()))
+        stop = _stops(given.pop("stop", self.reader_options.get("stop", ())))
         sampling = _sampling(given.pop("temperature", self.temperature))
-        options = {
-            **self.reader_options,
-            **sampling,
-            **given,
-            "stop": (stop,) if isinstance(stop, str) else tuple(stop),
-        }
-        return _Call(answer, choice, fitting, options)
+        return _Call(answer, choice, fitting, {**self.reader_options, **sampling, **given, "stop": stop})
 
     def _answer_tokens(self, kwargs: Mapping[str, Any]) -> int:
         asked = kwargs.get("max_new_tokens", kwargs.get("max_tokens", self.max_new_tokens))

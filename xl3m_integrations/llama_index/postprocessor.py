@@ -106,6 +106,7 @@ class XL3MPostprocessor(EngineFields, BaseNodePostprocessor):
     ) -> list[NodeWithScore]:
         return self._rerank(nodes, query_bundle, Cancellation())
 
+    @_dispatcher.span
     async def _apostprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:

@@ -18,7 +18,9 @@ def xl3m() -> XL3M:
 
 def test_model_tokenizer_and_card_take_8_mb_at_most() -> None:
     assert sum(path.stat().st_size for path in MODEL_FOLDER.iterdir()) <= 8_000_000
-    assert {"config.json", "model.safetensors", "tokenizer.json", "README.md"} <= {p.name for p in MODEL_FOLDER.iterdir()}
+    assert {"config.json", "model.safetensors", "tokenizer.json", "README.md"} <= {
+        p.name for p in MODEL_FOLDER.iterdir()
+    }
 
 
 def test_it_answers_in_its_window(xl3m: XL3M) -> None:

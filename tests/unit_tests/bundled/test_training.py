@@ -42,7 +42,9 @@ def test_a_rows_answers_are_the_values_in_the_context_or_absent(tokenizer: PreTr
         context = tokenizer.decode([i for i, block in zip(row.ids, row.blocks, strict=True) if block == 0])
         for block in range(1, max(row.blocks) + 1):
             answer = [
-                i for i, own, weight in zip(row.ids, row.blocks, row.weights, strict=True) if own == block and weight > 0
+                i
+                for i, own, weight in zip(row.ids, row.blocks, row.weights, strict=True)
+                if own == block and weight > 0
             ]
             assert answer[-1] == tokenizer.eos_token_id
             asked += 1
@@ -85,9 +87,12 @@ def test_the_curriculum_covers_the_run() -> None:
 
 
 def test_the_learning_rate_rises_stays_and_falls_to_zero() -> None:
-    plan = train.Plan(tokens=10_000_000)
-    rates = [train.learning_rate(plan, step) for step in range(plan.steps + 1)]
-    assert rates[0] < rates[50] < max(rates) == plan.peak_lr and rates[-1] == 0
+    plan = train.Plan(cycles=(train.Cycle(10_000_000, 3e-3, 0.3), train.Cycle(5_000_000, 1e-3, 0.5)))
+    first = plan.cycle_steps(plan.cycles[0])
+    rates = [plan.learning_rate(step) for step in range(plan.steps + 1)]
+    assert rates[0] < rates[50] < max(rates) == 3e-3
+    assert rates[first - 1] < 1e-5 < rates[first] < max(rates[first:]) == 1e-3
+    assert rates[-1] == 0
 
 
 @pytest.mark.slow
@@ -95,7 +100,18 @@ def test_a_run_that_was_stopped_ends_like_one_that_was_not(tmp_path: Path, monke
     def run(folder: Path, *stops: str) -> dict[str, torch.Tensor]:
         for stop in stops:
             train.main(
-                ["--out", str(folder), "--tokens", "60000", "--processes", "1", "--stop-after", stop, "--export", str(folder / "m")]
+                [
+                    "--out",
+                    str(folder),
+                    "--tokens",
+                    "60000",
+                    "--processes",
+                    "1",
+                    "--stop-after",
+                    stop,
+                    "--export",
+                    str(folder / "m"),
+                ]
             )
         return load_file(folder / "checkpoint.safetensors")
 

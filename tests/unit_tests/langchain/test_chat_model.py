@@ -30,7 +30,7 @@ class Recorder(BaseChatModel):
     def _llm_type(self) -> str:
         return "recorder"
 
-    def _generate(self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, **kw: Any) -> ChatResult:
+    def _generate(self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, **_: Any) -> ChatResult:
         self.seen.append(messages)
         return ChatResult(generations=[ChatGeneration(message=AIMessage(f"read {len(messages)}"))])
 
@@ -83,8 +83,9 @@ def test_long_tool_outputs_and_old_turns_are_cut_in_place(xl3m: XL3M, recorder: 
     read = recorder.seen[0]
     tool = next(message for message in read if isinstance(message, ToolMessage))
     assert tool.tool_call_id == "1" and FACT.strip() in tool.text and len(tool.text) < len(PASTED) / 4
-    assert [m.type for m in read] == [m.type for m in messages if m in read or m.type in ("tool", "ai")][: len(read)]
-    assert read[-1] == messages[-1] and read[0] == messages[0]
+    kept = iter(message.type for message in messages)
+    assert all(message.type in kept for message in read)  # in their order
+    assert read[:2] == messages[:2] and read[-1] == messages[-1]
 
 
 def test_everything_fits_the_readers_window(xl3m: XL3M, recorder: Recorder) -> None:
@@ -183,11 +184,13 @@ def test_the_own_model_says_that_it_calls_no_tools(chat: ChatXL3M) -> None:
 
 
 def test_neighbouring_messages_of_one_role_are_accepted(chat: ChatXL3M) -> None:
-    messages = [HumanMessage("Hello."), HumanMessage("Are you there?"), AIMessage("Yes."), AIMessage("I am."), HumanMessage(QUESTION)]
+    said = [HumanMessage("Hello."), HumanMessage("Are you there?"), AIMessage("Yes."), AIMessage("I am.")]
+    messages = [*said, HumanMessage(QUESTION)]
     assert isinstance(chat.invoke(messages).text, str)
 
 
 def test_the_template_is_the_models(chat: ChatXL3M) -> None:
     reader: Any = chat.engine.reader
-    rendered = reader.render([("system", "S"), ("user", "A"), ("user", "B"), ("tool", "T"), ("assistant", "C"), ("user", "D")])
+    turns = [("system", "S"), ("user", "A"), ("user", "B"), ("tool", "T"), ("assistant", "C"), ("user", "D")]
+    rendered = reader.render(turns)
     assert rendered == "<|bos|><|system|>S<|user|>A\n\nB\n\nT<|assistant|>C<|eos|><|user|>D<|assistant|>"

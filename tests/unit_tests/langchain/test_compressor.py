@@ -23,7 +23,6 @@ FACT = "The pin of the blue locker is 7781."
 RAIN = "It rained again, and the ferry left on time. "
 
 
-
 @pytest.fixture
 def documents() -> list[Document]:
     return [

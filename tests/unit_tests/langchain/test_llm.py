@@ -62,7 +62,7 @@ def test_instructions_and_question_reach_the_reader_verbatim_and_the_context_is_
 
 
 def test_the_cut_prompt_fits_the_readers_window(xl3m: XL3M) -> None:
-    for window in (200, 400, 640):
+    for window in (300, 400, 640):
         reader = Recorder(seen=[], n_ctx=window)
         llm = XL3MLLM(xl3m=xl3m, llm=reader, max_tokens=20)
         llm.invoke(LONG)

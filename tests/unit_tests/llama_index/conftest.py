@@ -9,10 +9,6 @@ from llama_index.core import Settings
 
 from xl3m_integrations import XL3M
 
-RAIN = "It rained again, and the ferry left on time. "
-FACT = "The pin of the blue locker is 7781."
-QUERY = "What is the pin of the blue locker?"
-
 
 @pytest.fixture(scope="session")
 def xl3m() -> XL3M:

@@ -27,7 +27,7 @@ from llama_index.core.schema import (
     RelatedNodeInfo,
     TextNode,
 )
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from xl3m_integrations import XL3M, InputError, SettingError
 from xl3m_integrations.llama_index import XL3MPostprocessor
@@ -169,7 +169,7 @@ def test_where_only_metadata_was_kept_the_node_speaks_with_its_beginning(xl3m: X
 
 @pytest.mark.parametrize("query", [None, "", "  \n"])
 def test_without_a_query_it_refuses(xl3m: XL3M, nodes: list[NodeWithScore], query: str | None) -> None:
-    with pytest.raises(InputError, match="no query|question is empty"):
+    with pytest.raises(InputError, match=r"no query|question is empty"):
         XL3MPostprocessor(xl3m=xl3m).postprocess_nodes(nodes, query_str=query)
 
 
@@ -187,7 +187,7 @@ def test_bad_settings_are_refused(xl3m: XL3M, nodes: list[NodeWithScore]) -> Non
 
 
 class Events(BaseEventHandler):
-    heard: list[Any] = []
+    heard: list[Any] = Field(default_factory=list)
 
     def handle(self, event: BaseEvent, **kwargs: Any) -> None:
         self.heard.append(event)
@@ -195,7 +195,7 @@ class Events(BaseEventHandler):
 
 @pytest.fixture
 def events() -> Iterator[list[Any]]:
-    root, handler = get_dispatcher(), Events(heard=[])
+    root, handler = get_dispatcher(), Events()
     root.add_event_handler(handler)
     yield handler.heard
     root.event_handlers.remove(handler)
@@ -283,7 +283,7 @@ async def test_cancelling_stops_the_work(xl3m: XL3M, monkeypatch: pytest.MonkeyP
             raise
 
     monkeypatch.setattr(xl3m, "select_documents", watched)
-    huge = [NodeWithScore(node=TextNode(text=RAIN * 20_000))]
+    huge = [NodeWithScore(node=TextNode(text=RAIN * 6_000))]
     task = asyncio.create_task(XL3MPostprocessor(xl3m=xl3m, top_k=1).apostprocess_nodes(huge, query_str=QUERY))
     assert await asyncio.to_thread(started.wait, 60)
     task.cancel()

@@ -1,0 +1,200 @@
+"""Inside LlamaIndex: query engines, a chat engine, a workflow, an index. Right answers are asked for at the end."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from llama_index.core import Document, MockEmbedding, VectorStoreIndex
+from llama_index.core.chat_engine import ContextChatEngine, SimpleChatEngine
+from llama_index.core.llms import ChatMessage
+from llama_index.core.memory import ChatMemoryBuffer
+from llama_index.core.node_parser import SentenceSplitter
+from llama_index.core.query_engine import RetrieverQueryEngine
+from llama_index.core.response_synthesizers import ResponseMode, get_response_synthesizer
+from llama_index.core.schema import NodeWithScore, TextNode
+from llama_index.core.workflow import Context, Event, StartEvent, StopEvent, Workflow, step
+
+from xl3m_integrations import XL3M
+from xl3m_integrations.backends.transformers import TransformersBackend
+from xl3m_integrations.llama_index import XL3MLLM, XL3MPostprocessor, XL3MRetriever
+
+QUERY = "What is the pin of the blue locker?"
+FACT = "The pin of the blue locker is 7781."
+RAIN = "It rained again, and the ferry left on time. "
+LONG = RAIN * 40 + FACT + " " + RAIN * 40
+MODES = [ResponseMode.COMPACT, ResponseMode.REFINE, ResponseMode.TREE_SUMMARIZE]
+
+
+@pytest.fixture
+def llm(xl3m: XL3M) -> XL3MLLM:
+    return XL3MLLM(xl3m=xl3m, max_new_tokens=8)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the own model is given to complete."""
+    seen: list[str] = []
+    complete = TransformersBackend.complete
+
+    def spy(self: Any, prompt: str, **options: Any) -> Any:
+        seen.append(prompt)
+        return complete(self, prompt, **options)
+
+    monkeypatch.setattr(TransformersBackend, "complete", spy)
+    return seen
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("streaming", [False, True])
+async def test_in_a_query_engine(
+    xl3m: XL3M, llm: XL3MLLM, calls: list[str], mode: ResponseMode, streaming: bool
+) -> None:
+    retriever = XL3MRetriever.from_texts([LONG], similarity_top_k=3, xl3m=xl3m)
+    engine = RetrieverQueryEngine.from_args(
+        retriever,
+        llm=llm,
+        response_mode=mode,
+        streaming=streaming,
+        node_postprocessors=[XL3MPostprocessor(xl3m=xl3m, top_k=2)],
+    )
+    response = engine.query(QUERY)
+    text = str(response)
+    found = response.source_nodes
+    assert 1 <= len(found) <= 2 and all(node.node.metadata["xl3m_spans"] for node in found)
+    assert all(QUERY in prompt for prompt in calls) and calls
+    assert len(calls) == (len(found) if mode == ResponseMode.REFINE else 1)
+    later = await engine.aquery(QUERY)
+    assert [node.node.node_id for node in later.source_nodes] == [node.node.node_id for node in found]
+    if not streaming:
+        assert str(later) == text
+
+
+@pytest.mark.parametrize("mode", [ResponseMode.COMPACT, ResponseMode.TREE_SUMMARIZE])
+def test_nine_thousand_words_are_one_call(llm: XL3MLLM, calls: list[str], mode: ResponseMode) -> None:
+    """With a context window of 3,900 they are four."""
+    words = (RAIN * 500).split()
+    nodes = [NodeWithScore(node=TextNode(text=" ".join(words[at : at + 900]))) for at in range(0, 4_500, 900)] * 2
+    assert sum(len(node.node.get_content().split()) for node in nodes) == 9_000
+    get_response_synthesizer(llm=llm, response_mode=mode).synthesize(QUERY, nodes=nodes)
+    assert len(calls) == 1 and QUERY in calls[0]
+
+
+def test_over_a_vector_store_index(xl3m: XL3M, llm: XL3MLLM, calls: list[str]) -> None:
+    documents = [Document(text=LONG, metadata={"source": "book"})]
+    index = VectorStoreIndex.from_documents(
+        documents,
+        embed_model=MockEmbedding(embed_dim=4),
+        transformations=[SentenceSplitter(chunk_size=300, chunk_overlap=0)],
+    )
+    engine = index.as_query_engine(
+        llm=llm, similarity_top_k=10, node_postprocessors=[XL3MPostprocessor(xl3m=xl3m, top_k=2)]
+    )
+    response = engine.query(QUERY)
+    assert len(calls) == 1
+    for found in response.source_nodes:
+        assert found.node.metadata["source"] == "book" and found.node.ref_doc_id == documents[0].node_id
+        assert "xl3m_retrieval_score" in found.node.metadata
+    assert "xl3m_" not in calls[0]
+
+
+async def test_in_chat_engines(xl3m: XL3M, llm: XL3MLLM, calls: list[str]) -> None:
+    memory = ChatMemoryBuffer.from_defaults(token_limit=1_000)
+    chat = SimpleChatEngine.from_defaults(llm=llm, memory=memory)
+    first = chat.chat(f"{LONG}\n\n{QUERY}")
+    again = await chat.achat("And the red one?")
+    assert first.response is not None and again.response is not None
+    assert "And the red one?" in calls[-1]
+    retriever = XL3MRetriever.from_texts([LONG], similarity_top_k=2, xl3m=xl3m)
+    context = ContextChatEngine.from_defaults(
+        retriever, llm=llm, memory=ChatMemoryBuffer.from_defaults(token_limit=1_000), system_prompt="Be brief."
+    )
+    response = context.chat(QUERY)
+    assert response.source_nodes and QUERY in calls[-1]
+    assert "".join(context.stream_chat(QUERY).response_gen) is not None
+
+
+class Found(Event):
+    nodes: list[NodeWithScore]
+
+
+class Flow(Workflow):
+    """Retrieve, rerank, answer; all of it async."""
+
+    def __init__(self, xl3m: XL3M, llm: XL3MLLM) -> None:
+        super().__init__(timeout=120)
+        self.retriever = XL3MRetriever.from_texts([LONG], similarity_top_k=4, xl3m=xl3m)
+        self.postprocessor = XL3MPostprocessor(xl3m=xl3m, top_k=2)
+        self.llm = llm
+
+    @step
+    async def retrieve(self, ctx: Context, ev: StartEvent) -> Found:
+        nodes = await self.retriever.aretrieve(ev.query)
+        return Found(nodes=await self.postprocessor.apostprocess_nodes(nodes, query_str=ev.query))
+
+    @step
+    async def read(self, ctx: Context, ev: Found) -> StopEvent:
+        text = "\n\n".join(node.node.get_content() for node in ev.nodes)
+        response = await self.llm.achat([ChatMessage(role="user", content=f"{text}\n\nQuestion: {QUERY}")])
+        return StopEvent(result=response.message.content)
+
+
+async def test_in_a_workflow(xl3m: XL3M, llm: XL3MLLM) -> None:
+    assert isinstance(await Flow(xl3m, llm).run(query=QUERY), str)
+
+
+# ---------------------------------------------------------------------------------------------- right answers
+NAMES = "Ada Ben Cleo Dan Eva Finn".split()
+CASES = [
+    ("The pin of the blue locker is 7781.", "What is the pin of the blue locker?", "7781"),
+    ("The access code of the north gate is 4206.", "What is the access code of the north gate?", "4206"),
+    ("The number of the grey safe is 9153.", "What is the number of the grey safe?", "9153"),
+]
+
+
+def book(fact: str, characters: int, seed: int = 3) -> str:
+    """Plain sentences with the fact in the middle."""
+    rng = random.Random(seed)
+    places, deeds = ["market", "harbour", "mill"], ["bought bread", "met a friend", "looked at the sea", "sat down"]
+    lines = [
+        f"{rng.choice(NAMES)} went to the {rng.choice(places)} and {rng.choice(deeds)}."
+        for _ in range(characters // 45)
+    ]
+    lines.insert(len(lines) // 2, fact)
+    return " ".join(lines)
+
+
+@pytest.mark.parametrize("fact, question, answer", CASES)
+@pytest.mark.parametrize("mode", MODES)
+async def test_the_query_engine_finds_the_answer(
+    xl3m: XL3M, llm: XL3MLLM, mode: ResponseMode, fact: str, question: str, answer: str
+) -> None:
+    nodes = [NodeWithScore(node=TextNode(text=book(fact, 16_000)))]
+    synthesizer = get_response_synthesizer(llm=llm, response_mode=mode)
+    assert answer in str(synthesizer.synthesize(question, nodes=nodes))
+    assert answer in str(await synthesizer.asynthesize(question, nodes=nodes))
+
+
+@pytest.mark.parametrize("fact, question, answer", CASES)
+async def test_completing_chatting_and_streaming_find_the_answer(
+    llm: XL3MLLM, fact: str, question: str, answer: str
+) -> None:
+    text = book(fact, 16_000)
+    messages = [ChatMessage(role="user", content=f"{text}\n\nQuestion: {question}")]
+    assert answer in llm.complete(f"{text}\n\nQuestion: {question}").text
+    assert answer in (await llm.achat(messages)).message.content
+    assert answer in "".join([piece.delta or "" async for piece in await llm.astream_chat(messages)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fact, question, answer", CASES[:1])
+async def test_the_answer_in_the_middle_of_a_hundred_thousand_tokens(
+    xl3m: XL3M, llm: XL3MLLM, fact: str, question: str, answer: str
+) -> None:
+    text = book(fact, 450_000)
+    assert xl3m.scorer.tokenizer.count(text) > 100_000
+    retriever = XL3MRetriever.from_texts([text], similarity_top_k=2, xl3m=xl3m)
+    engine = RetrieverQueryEngine.from_args(retriever, llm=llm)
+    assert answer in str(engine.query(question))
+    assert answer in str(await engine.aquery(question))
