@@ -11,6 +11,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, Tool
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableLambda
+from pydantic import Field, SecretStr
 
 from xl3m_integrations.adapting import STRICT, EngineFields
 from xl3m_integrations.concurrency import Cancellation, in_thread, stream_in_thread
@@ -74,8 +75,8 @@ class ChatXL3M(ReaderFields, EngineFields, BaseChatModel):
             Strings that end the answer and are left out of it.
         timeout: float | None
             Seconds after which an answer of the own model is given up with an error.
-        max_retries: int | None
-            Taken for the sake of other chat models' signature; a local model has nothing to retry.
+        max_retries, api_key:
+            Taken for the sake of other chat models' signature; a local model has no use for them.
 
     Instantiate:
         .. code-block:: python
@@ -115,6 +116,7 @@ class ChatXL3M(ReaderFields, EngineFields, BaseChatModel):
     model_config = STRICT
 
     max_retries: int | None = None
+    api_key: SecretStr | None = Field(default=None, exclude=True, repr=False)
     streaming: bool = False
 
     @property

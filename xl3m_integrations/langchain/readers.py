@@ -128,8 +128,10 @@ class ReaderFields(BaseModel):
         if self.llm is not None:
             reader = {"type": type(self.llm).__name__, **dict(getattr(self.llm, "_identifying_params", {}) or {})}
             reader |= {name: value for name, value in vars(self.llm).items() if isinstance(value, _PLAIN)}
-        asked = ("reader_window", "max_tokens", "temperature", "top_p", "stop", "timeout")
-        return own.engine_identity() | {"llm": reader} | {name: getattr(self, name) for name in asked}
+        asked = ("reader_window", "max_tokens", "temperature", "top_p", "timeout")
+        # A cache key's "stop" is the call's and would cover up this one.
+        identity = own.engine_identity() | {"llm": reader, "default_stop": self.stop}
+        return identity | {name: getattr(self, name) for name in asked}
 
     def tracing(self, stop: list[str] | None, kwargs: dict[str, Any]) -> dict[str, Any]:
         """What LangSmith wants to know; what a call says comes before what the adapter says."""
