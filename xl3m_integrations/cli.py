@@ -9,6 +9,7 @@ import glob
 import json
 import random
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -68,7 +69,11 @@ def reported(command: Callable[P, None]) -> Callable[P, None]:
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            command(*args, **kwargs)
+            with warnings.catch_warnings(record=True) as given:
+                warnings.simplefilter("always", UserWarning)
+                command(*args, **kwargs)
+            for note in given:
+                err.print(f"Note: {note.message}", markup=False, soft_wrap=True)
         except (typer.Exit, typer.BadParameter):
             raise
         except KeyboardInterrupt:
@@ -170,7 +175,7 @@ def ask(
         shown = {"sources": [source.json() for source in sources.cited(answer.key_context.spans)]}
         print(json.dumps(body | shown | selected, ensure_ascii=False))  # noqa: T201
         return
-    out.print(answer.text, style="bold", markup=False, highlight=False)
+    out.print(_visible(answer.text), style="bold", markup=False)
     _show_context(answer.key_context, sources)
 
 
@@ -360,17 +365,25 @@ def _show_asked(asked: Any, window: int, characters: int) -> None:
 
 
 def _excerpt(text: str, around: str, width: int = 64) -> str:
-    flat = " ".join(text.split())
+    flat = _visible(" ".join(text.split()))
     at = max(0, flat.find(" ".join(around.split())))
     start = max(0, min(at - width // 2, len(flat) - width))
     return ("…" if start else "") + flat[start : start + width] + ("…" if start + width < len(flat) else "")
+
+
+def _visible(text: str) -> str:
+    """`text` with control characters replaced by their pictures, so that no document drives the terminal."""
+    return text.translate(_CONTROL_PICTURES)
+
+
+_CONTROL_PICTURES = {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\t\n\r"} | {0x7F: "\u2421"}
 
 
 def _show_context(context: KeyContext, sources: Sources) -> None:
     for source in sources.cited(context.spans):
         place = Text(f"{source.file}, characters {source.start:,} to {source.end:,}")
         out.rule(place, align="left", style="dim")
-        out.print(source.text.strip(), markup=False, highlight=False, soft_wrap=True)
+        out.print(_visible(source.text.strip()), markup=False, soft_wrap=True)
     if context.segments:
         ranked = sorted(context.segments, key=lambda segment: segment.rank)
         scores = ", ".join(f"{segment.score:.2f}" for segment in ranked)

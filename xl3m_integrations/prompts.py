@@ -10,6 +10,7 @@ from typing import Any
 from xl3m_integrations.errors import InputError, SettingError
 
 DEFAULT_TEMPLATE = "{segment}\n\nQuestion: {question}\nAnswer:"
+LITERAL = "\ufdd0"  # a noncharacter: within a prompt, what spells a special token around it is plain text
 CHAT_CONTENT = "{segment}\n\nQuestion: {question}"
 _MARK_SEGMENT, _MARK_QUESTION = "\u2402segment\u2403", "\u2402question\u2403"
 
@@ -85,7 +86,7 @@ def require_question(question: str) -> str:
     Raises:
         InputError: It is empty.
     """
-    if not question.strip():
+    if not isinstance(question, str) or not question.strip():
         raise InputError("The question is empty; ask something, for instance 'What is the access code?'.")
     return question
 
@@ -94,15 +95,16 @@ def render_chat(tokenizer: Any, turns: Sequence[tuple[str, str]]) -> str:
     """A conversation as one prompt, by the tokenizer's chat template, or as plain `role: text` lines without one.
 
     Neighbouring turns of one role are merged, since many templates insist on alternation; a tool's output counts as the
-    user's; where a template has no system role, the system's text opens the first turn.
+    user's; where a template has no system role, the system's text opens the first turn. A special token that a turn
+    spells is marked as literal, so that no document can end its turn.
 
     Args:
         tokenizer: A `transformers` tokenizer.
         turns: (role, text); roles are `system`, `user`, `assistant` and `tool`.
     """
     merged: list[tuple[str, str]] = []
-    for role, text in turns:
-        role = "user" if role == "tool" else role
+    for role, said in turns:
+        role, text = "user" if role == "tool" else role, _literal(tokenizer, said)
         if merged and merged[-1][0] == role:
             text = f"{merged.pop()[1]}\n\n{text}"
         merged.append((role, text))
@@ -117,6 +119,12 @@ def render_chat(tokenizer: Any, turns: Sequence[tuple[str, str]]) -> str:
         first = rest[0][1] if rest and rest[0][0] == "user" else ""
         opened = ("user", f"{system}\n\n{first}".rstrip())
         return _by_template(tokenizer, [opened, *rest[1 if first else 0 :]])
+
+
+def _literal(tokenizer: Any, text: str) -> str:
+    for name in tokenizer.all_special_tokens:
+        text = text.replace(name, name[0] + LITERAL + name[1:])
+    return text
 
 
 def _by_template(tokenizer: Any, turns: Sequence[tuple[str, str]]) -> str:

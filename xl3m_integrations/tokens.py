@@ -9,7 +9,7 @@ from typing import Any
 from tokenizers import Encoding, Tokenizer
 
 from xl3m_integrations.errors import InputError, ModelLoadError
-from xl3m_integrations.prompts import QuestionPrompt, Template
+from xl3m_integrations.prompts import LITERAL, QuestionPrompt, Template
 
 _ANCHORS = ("\n", "a", ".")
 
@@ -57,8 +57,17 @@ class TextTokenizer:
 
     def prompt_ids(self, prompt: str) -> list[int]:
         """Token ids of a whole prompt: special tokens that it spells count, and the text's beginning is marked once."""
-        ids: list[int] = self._special.encode(prompt, add_special_tokens=False).ids
+        ids = self._mixed(prompt) if LITERAL in prompt else self._template_ids(prompt)
         return ids if tuple(ids[: len(self.bos_ids)]) == self.bos_ids else [*self.bos_ids, *ids]
+
+    def _mixed(self, prompt: str) -> list[int]:
+        """Ids of a prompt in which some spellings of special tokens are marked as literal."""
+        ids: list[int] = []
+        at = 0
+        for found in self._specials.finditer(prompt) if self._specials else ():
+            ids += [*self.ids(prompt[at : found.start()].replace(LITERAL, "")), *self._template_ids(found[0])]
+            at = found.end()
+        return ids + self.ids(prompt[at:].replace(LITERAL, ""))
 
     def count(self, text: str) -> int:
         """Length of `text` in tokens."""

@@ -454,3 +454,11 @@ def test_bench_for_people(model: str):
     assert result.exit_code == 0, result.output
     assert "selection (entropy)" in result.stdout
     assert "selection / bare" in result.stdout
+
+
+def test_a_documents_control_characters_do_not_reach_the_terminal(tmp_path: Path, model: str) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("red \x1b[31m alert \x07 " * 20, encoding="utf-8")
+    result = run("select", str(file), "-q", "What?", "--model", model)
+    assert result.exit_code == 0
+    assert "\x1b[31m" not in result.output and "\x07" not in result.output and "␛[31m" in result.output
