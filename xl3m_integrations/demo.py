@@ -7,11 +7,11 @@ import resource
 import sys
 import time
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from xl3m_integrations.bundled import corpus
-from xl3m_integrations.bundled.corpus import Fact
+from xl3m_integrations.bundled.corpus import Fact, Prose
 from xl3m_integrations.engine import XL3M
 from xl3m_integrations.errors import SettingError
 from xl3m_integrations.scoring import ProgressCallback
@@ -78,11 +78,25 @@ def make_haystack(xl3m: XL3M, tokens: int, questions: int, seed: int) -> Haystac
     while len(facts) < questions:
         fact = corpus.DEMO_FAMILIES[len(facts) % len(corpus.DEMO_FAMILIES)](rng)
         facts[fact.family, fact.identity] = fact
-    needles = [(rng.random(), fact) for fact in facts.values()]
-    sample = "".join(corpus.stream_document(random.Random(seed), needles, SAMPLE_CHARACTERS))
-    per_token = len(sample) / xl3m.scorer.tokenizer.count(sample)
-    text = "".join(corpus.stream_document(rng, needles, int(1.01 * tokens * per_token)))
+    text = long_text(xl3m, rng, [(rng.random(), fact) for fact in facts.values()], tokens)
     return Haystack(text, tuple((text.index(fact.statement), fact) for fact in facts.values()))
+
+
+def long_text(
+    xl3m: XL3M, rng: random.Random, needles: Sequence[tuple[float, Fact]], tokens: int, prose: Prose | None = None
+) -> str:
+    """A text of about `tokens` tokens of the engine's scorer, and seldom less, around (depth, fact) needles.
+
+    Args:
+        xl3m: The engine.
+        rng: Source of everything random.
+        needles: Depths, from 0 to 1, and the facts that stand there.
+        tokens: Length of the text.
+        prose: Real text to use as filler; None generates it.
+    """
+    sample = "".join(corpus.stream_document(rng, needles, SAMPLE_CHARACTERS, prose))
+    per_token = len(sample) / xl3m.scorer.tokenizer.count(sample)
+    return "".join(corpus.stream_document(rng, needles, int(1.01 * tokens * per_token), prose))
 
 
 def same_answer(answer: str, expected: str) -> bool:

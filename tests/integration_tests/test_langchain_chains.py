@@ -12,6 +12,7 @@ from langchain_core.runnables import RunnableLambda, RunnablePassthrough
 
 from xl3m_integrations import XL3M
 from xl3m_integrations.bundled import corpus
+from xl3m_integrations.demo import long_text
 from xl3m_integrations.langchain import XL3MLLM, ChatXL3M, XL3MCompressor
 
 pytestmark = pytest.mark.slow
@@ -31,7 +32,7 @@ def fact() -> corpus.Fact:
 
 @pytest.fixture(scope="module")
 def book(xl3m: XL3M, fact: corpus.Fact) -> str:
-    text = "".join(corpus.stream_document(random.Random(SEED), [(0.5, fact)], 380_000))
+    text = long_text(xl3m, random.Random(SEED), [(0.5, fact)], 101_000)
     assert xl3m.scorer.tokenizer.count(text) >= 100_000
     return text
 

@@ -17,12 +17,11 @@ from pathlib import Path
 from xl3m_integrations.bundled import corpus, probes
 from xl3m_integrations.bundled.corpus import Fact, Prose, Rng
 from xl3m_integrations.bundled.train import Plan, read_haystack
-from xl3m_integrations.demo import same_answer
+from xl3m_integrations.demo import long_text, same_answer
 from xl3m_integrations.engine import XL3M
 
 WINDOW_FACTS = 8  # facts of an in-window document, the one asked for included
 WINDOW_CHARACTERS = 1_000  # of filler beside them
-CHARACTERS_PER_TOKEN = 3.3
 
 Result = tuple[Fact, str, int | None]  # what was asked, the answer, the rank of the segment that holds it, if kept
 
@@ -92,8 +91,7 @@ def through_xl3m(
     rng = random.Random(seed)
     for number in range(n):
         fact = makers[number % len(makers)](rng)
-        needles = [(rng.random(), fact)]
-        text = "".join(corpus.stream_document(rng, needles, int(tokens * CHARACTERS_PER_TOKEN), prose))
+        text = long_text(xl3m, rng, [(rng.random(), fact)], tokens, prose)
         start = text.index(fact.statement)
         end = start + fact.value_at + len(fact.value)
         answer = xl3m.answer(text, fact.question)
