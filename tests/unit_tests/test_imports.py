@@ -121,7 +121,9 @@ def test_backends_import_no_engine_adapter_or_command_line(name):
     assert not imported & TOPS
 
 
-@pytest.mark.parametrize("name", sorted(set(modules()) - {"cli", "__main__"}))
+@pytest.mark.parametrize(
+    "name", sorted(name for name in modules() if name.partition(".")[0] not in ("cli", "__main__"))
+)
 def test_nothing_imports_the_command_line(name):
     assert "cli" not in {own.partition(".")[0] for own in own_imports(modules()[name])}
 

@@ -5,29 +5,22 @@ Exit codes: 0 where the run succeeded, 1 where it failed, 2 where it was called 
 
 from __future__ import annotations
 
-import glob
 import json
 import random
-import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from functools import wraps
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
-from rich.text import Text
 
-from xl3m_integrations.errors import InputError, SettingError, XL3MError
-from xl3m_integrations.types import KeyContext, Selection, Span
+from xl3m_integrations.cli.console import err, out, progress_bar, selection_json, show_asked, show_context, visible
+from xl3m_integrations.cli.files import read_files
+from xl3m_integrations.errors import SettingError, XL3MError
 
 if TYPE_CHECKING:
-    from xl3m_integrations import types
     from xl3m_integrations.engine import XL3M
 
 P = ParamSpec("P")
@@ -38,9 +31,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Ask questions of texts far longer than a local model's window.",
 )
-# Neither emphasis nor :emoji: is made of what stands in a document.
-out, err = Console(highlight=False, emoji=False), Console(stderr=True, highlight=False, emoji=False)
-
 ModelOption = Annotated[str | None, typer.Option("--model", help="Hub id or folder; the bundled model if left out.")]
 DeviceOption = Annotated[str | None, typer.Option("--device", help="cuda, mps or cpu; the best there is if left out.")]
 DtypeOption = Annotated[str | None, typer.Option("--dtype", help="bfloat16, float16 or float32.")]
@@ -109,10 +99,10 @@ def demo(
     haystack = demonstration.make_haystack(xl3m, tokens, questions, seed)
     asked = []
     for number in range(questions):
-        with _bar(f"question {number + 1} of {questions}", quiet=as_json) as progress:
+        with progress_bar(f"question {number + 1} of {questions}", quiet=as_json) as progress:
             asked.append(demonstration.ask(xl3m, haystack, number, progress))
         if not as_json:
-            _show_asked(asked[-1], xl3m.window, len(haystack.text))
+            show_asked(asked[-1], xl3m.window, len(haystack.text))
     seconds = sum(one.seconds for one in asked)
     document = asked[0].full.selection.tokens if asked[0].full.selection else xl3m.scorer.tokenizer.count(haystack.text)
     result = {
@@ -157,9 +147,9 @@ def ask(
     debug: DebugOption = False,
 ) -> None:
     """Answer a question from text files of any length, with the passages that the answer was read from."""
-    sources = _read(files, encoding)
+    sources = read_files(files, encoding)
     xl3m = _engine(model, segment_tokens=segment_tokens, device=device, dtype=dtype)
-    with _bar("reading", quiet=as_json) as progress:
+    with progress_bar("reading", quiet=as_json) as progress:
         answer = xl3m.answer(
             sources.text,
             question,
@@ -171,12 +161,12 @@ def ask(
         )
     if as_json:
         body = {"question": question, "answer": answer.text, "prompt_tokens": answer.prompt_tokens}
-        selected = _selection_json(answer.selection, sources) if answer.selection else {"segments": []}
+        selected = selection_json(answer.selection, sources) if answer.selection else {"segments": []}
         shown = {"sources": [source.json() for source in sources.cited(answer.key_context.spans)]}
         print(json.dumps(body | shown | selected, ensure_ascii=False))  # noqa: T201
         return
-    out.print(_visible(answer.text), style="bold", markup=False)
-    _show_context(answer.key_context, sources)
+    out.print(visible(answer.text), style="bold", markup=False)
+    show_context(answer.key_context, sources)
 
 
 @app.command()
@@ -196,16 +186,16 @@ def select(
     debug: DebugOption = False,
 ) -> None:
     """Show the passages that a question needs, without answering it."""
-    sources = _read(files, encoding)
+    sources = read_files(files, encoding)
     xl3m = _engine(model, segment_tokens=segment_tokens, device=device, dtype=dtype)
-    with _bar("reading", quiet=as_json) as progress:
+    with progress_bar("reading", quiet=as_json) as progress:
         selection = xl3m.select(
             sources.text, question, top_k=top_k, token_budget=token_budget, measure=measure, progress=progress
         )
     if as_json:
-        print(json.dumps({"question": question} | _selection_json(selection, sources), ensure_ascii=False))  # noqa: T201
+        print(json.dumps({"question": question} | selection_json(selection, sources), ensure_ascii=False))  # noqa: T201
         return
-    _show_context(selection.key_context, sources)
+    show_context(selection.key_context, sources)
 
 
 @app.command()
@@ -240,79 +230,6 @@ def bench(
     out.print(f"selection / bare: [bold]{speed.ratio:.2f}[/] ({spread})")
 
 
-# ---------------------------------------------------------------------------------------------- reading files
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A passage of a file; offsets are characters of that file."""
-
-    file: str
-    start: int
-    end: int
-    text: str
-
-    def json(self) -> dict[str, Any]:
-        """As a JSON object."""
-        return asdict(self)
-
-
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """Several files as one text, and the way back from an offset to the file."""
-
-    text: str
-    files: tuple[tuple[str, int, int], ...]  # (name, start, end) in the text
-
-    def cited(self, spans: tuple[Span, ...]) -> list[Source]:
-        """The passages under `spans`, split where a span runs from one file into the next."""
-        found = []
-        for start, end in spans:
-            for name, first, last in self.files:
-                low, high = max(start, first), min(end, last)
-                if low < high:
-                    found.append(Source(name, low - first, high - first, self.text[low:high]))
-        return found
-
-
-def _read(names: list[str], encoding: str) -> Sources:
-    between = "\n\n"
-    texts, files, at = [], [], 0
-    for name in _expanded(names):
-        text = _read_one(name, encoding)
-        files.append((name, at, at + len(text)))
-        texts.append(text)
-        at += len(text) + len(between)
-    return Sources(between.join(texts), tuple(files))
-
-
-def _expanded(names: list[str]) -> Iterator[str]:
-    for name in names:
-        if name == "-" or Path(name).is_file():
-            yield name
-        elif found := sorted(path for path in glob.glob(name, recursive=True) if Path(path).is_file()):
-            yield from found
-        else:
-            kind = "is a folder" if Path(name).is_dir() else "does not exist, and no file matches it as a glob"
-            raise typer.BadParameter(f"{name} {kind}; give text files, globs in quotes, or - for standard input.")
-
-
-def _read_one(name: str, encoding: str) -> str:
-    try:
-        data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
-    except OSError as error:
-        raise InputError(f"{name} cannot be read: {error.strerror}.") from error
-    try:
-        return data.decode(encoding)
-    except LookupError:
-        raise SettingError(f"--encoding is {encoding!r}, which Python does not know; try utf-8 or latin-1.") from None
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{'standard input' if name == '-' else name} is not {encoding} text: byte {error.start} is "
-            f"0x{data[error.start]:02x}. Give its --encoding, or convert it; "
-            "PDFs and office files need their text extracted first."
-        ) from None
-
-
-# ---------------------------------------------------------------------------------------------- showing
 def _engine(model: str | None, **settings: Any) -> XL3M:
     with err.status("loading the model"):
         from transformers.utils import logging
@@ -322,97 +239,3 @@ def _engine(model: str | None, **settings: Any) -> XL3M:
         logging.disable_progress_bar()
         logging.set_verbosity_error()
         return XL3M.default(**settings) if model is None else XL3M.from_pretrained(model, **settings)
-
-
-@contextmanager
-def _bar(label: str, *, quiet: bool) -> Iterator[Callable[[types.Progress], None] | None]:
-    if quiet:
-        yield None
-        return
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}% {task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=err, transient=True) as bar:
-        task = bar.add_task(label, total=None, rate="")
-
-        def show(progress: types.Progress) -> None:
-            rate = f"{progress.tokens / max(progress.seconds, 1e-9):,.0f} tokens/s"
-            bar.update(task, completed=progress.characters, total=progress.total, rate=rate)
-
-        yield show
-
-
-def _show_asked(asked: Any, window: int, characters: int) -> None:
-    mark = {True: ("right", "green"), False: ("wrong", "red")}
-    table = Table(title=Text(f"\n{asked.question}", style="bold"), title_justify="left")
-    for column in ("rank", "score", "entropy, nats", "place in the text", "segment"):
-        table.add_column(column, justify="left" if column == "segment" else "right")
-    for segment in sorted(asked.full.key_context.segments, key=lambda segment: segment.rank):
-        where = f"{100 * segment.start / characters:.2f}%"
-        excerpt = Text(_excerpt(segment.text, asked.expected))
-        figures = (str(segment.rank), f"{segment.score:.2f}", f"{segment.evidence.get('entropy', float('nan')):.3f}")
-        table.add_row(*figures, where, excerpt)
-    out.print(table)
-    truth = f"; the text says {asked.expected} at {100 * asked.depth:.2f}%."
-    out.print(Text.assemble("XL3M says ", (asked.answer, "bold"), ": ", mark[asked.correct], truth))
-    said = f"From the last {window} tokens alone the same model says {asked.truncated_answer or 'nothing'}: "
-    out.print(Text.assemble(said, mark[asked.truncated_correct], "."))
-
-
-def _excerpt(text: str, around: str, width: int = 64) -> str:
-    flat = _visible(" ".join(text.split()))
-    at = max(0, flat.find(" ".join(around.split())))
-    start = max(0, min(at - width // 2, len(flat) - width))
-    return ("…" if start else "") + flat[start : start + width] + ("…" if start + width < len(flat) else "")
-
-
-def _visible(text: str) -> str:
-    """`text` with control characters replaced by their pictures, so that no document drives the terminal."""
-    return text.translate(_CONTROL_PICTURES)
-
-
-_CONTROL_PICTURES = {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\t\n\r"} | {0x7F: "\u2421"}
-
-
-def _show_context(context: KeyContext, sources: Sources) -> None:
-    for source in sources.cited(context.spans):
-        place = Text(f"{source.file}, characters {source.start:,} to {source.end:,}")
-        out.rule(place, align="left", style="dim")
-        out.print(_visible(source.text.strip()), markup=False, soft_wrap=True)
-    if context.segments:
-        ranked = sorted(context.segments, key=lambda segment: segment.rank)
-        scores = ", ".join(f"{segment.score:.2f}" for segment in ranked)
-        out.rule(style="dim")
-        out.print(f"scores, best first: {scores}", style="dim")
-
-
-def _selection_json(selection: Selection, sources: Sources) -> dict[str, Any]:
-    segments = []
-    for segment in selection.segments:
-        parts = sources.cited(((segment.start, segment.end),))  # several where it runs from one file into the next
-        most = max(parts, key=lambda part: part.end - part.start, default=None)
-        place = {"file": most.file, "start": most.start, "end": most.end} if most else {}
-        figures = {
-            "index": segment.index,
-            "score": segment.score,
-            "rank": segment.rank,
-            "evidence": dict(segment.evidence),
-        }
-        segments.append(place | figures | {"text": segment.text})
-    return {
-        "measure": selection.measure,
-        "document_tokens": selection.tokens,
-        "document_characters": selection.characters,
-        "select_seconds": round(selection.seconds, 3),
-        "segments": segments,
-        "spans": [source.json() for source in sources.cited(selection.key_context.spans)],
-    }
-
-
-if __name__ == "__main__":
-    main()
