@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import Self
 
+from xl3m_integrations.documents import Document
 from xl3m_integrations.engine import XL3M, Choice
 
 # A framework's own base class may ignore what it does not know; a misspelt setting is an error here.
 STRICT = ConfigDict(arbitrary_types_allowed=True, extra="forbid", protected_namespaces=())
+
+
+class PreparedTexts:
+    """Texts cut into segments once for an engine, and again only where they have changed since."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._texts: list[str] = []
+        self._documents: list[Document] = []
+
+    def of(self, engine: XL3M, texts: Sequence[str]) -> Sequence[Document]:
+        """`texts`, prepared."""
+        with self._lock:
+            if self._texts != list(texts):
+                self._documents, self._texts = engine.prepare(texts), list(texts)
+            return self._documents
 
 
 class EngineFields(BaseModel):

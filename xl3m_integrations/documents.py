@@ -5,12 +5,13 @@ from __future__ import annotations
 import tempfile
 import weakref
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import IO
 
 from xl3m_integrations.errors import InputError
 from xl3m_integrations.tokens import require_encodable
+from xl3m_integrations.types import Segment
 
 Text = str | Iterable[str]
 
@@ -40,6 +41,7 @@ class Document:
         self._read = 0
         self._blank = True
         self._ended = False
+        self.prepared: Sequence[Segment] | None = None  # where it is asked many times: its segments, kept
 
     @classmethod
     def of(cls, text: Text | Document) -> Document:

@@ -6,7 +6,9 @@ The engine owns the defaults and the order of the stages; each stage is a module
 from __future__ import annotations
 
 import warnings
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -245,6 +247,18 @@ class XL3M:
                 zip(documents, scored.keep(selector, keep_first, keep_last), strict=True)
             )
         ]
+
+    def prepare(self, texts: Sequence[Text]) -> list[Document]:
+        """Cut documents into segments once, to ask of them many times: `select_documents` takes what this returns.
+
+        Raises:
+            InputError: A document is empty or not valid Unicode.
+        """
+        documents = [Document(text) for text in texts]
+        for document in documents:
+            segments = self.segmenter.segments(document.pieces())
+            document.prepared = [replace(segment, ids=array("i", segment.ids)) for segment in segments]
+        return documents
 
     def answer(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -130,7 +131,10 @@ def score(
 
 def _segments(documents: Sequence[Document], segmenter: Segmenter) -> Iterator[Segment]:
     for number, document in enumerate(documents):
-        yield from segmenter.segments(document.pieces(), number)
+        if document.prepared is None:
+            yield from segmenter.segments(document.pieces(), number)
+        else:
+            yield from (replace(segment, document=number) for segment in document.prepared)
 
 
 def _advance(segment: Segment, passed: int, done: int) -> tuple[int, int]:

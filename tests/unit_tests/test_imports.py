@@ -20,7 +20,7 @@ STAGES = {  # module -> the package's modules that it may import
     "selection": {"errors"},
     "prompts": {"errors"},
     "tokens": {"errors", "prompts"},
-    "documents": {"errors", "tokens"},
+    "documents": {"errors", "tokens", "types"},
     "segmentation": {"errors", "tokens", "types"},
     "assembly": {"errors", "types"},
 }

@@ -13,6 +13,7 @@ from langchain_core.runnables.config import ensure_config
 
 from xl3m_integrations.adapting import STRICT, EngineFields
 from xl3m_integrations.concurrency import Cancellation, in_thread
+from xl3m_integrations.documents import Document as PreparedDocument
 from xl3m_integrations.engine import Choice
 from xl3m_integrations.prompts import require_question
 from xl3m_integrations.types import Progress, Selection, Span
@@ -162,6 +163,9 @@ class XL3MCompressor(EngineFields, BaseDocumentCompressor):
         run.on_chain_end({"documents": compressed})
         return compressed
 
+    def _prepared(self, texts: list[str]) -> Sequence[str | PreparedDocument]:
+        return texts
+
     def _select(
         self, documents: Sequence[Document], query: str, progress: Callable[[Progress], None]
     ) -> list[tuple[Document, Selection]]:
@@ -170,7 +174,7 @@ class XL3MCompressor(EngineFields, BaseDocumentCompressor):
             return []
         texts = [document.page_content for document in readable]
         how: Choice = {**self.choice, "progress": progress}
-        selections = self.engine.select_documents(texts, query, **how)
+        selections = self.engine.select_documents(self._prepared(texts), query, **how)
         return [(document, kept) for document, kept in zip(readable, selections, strict=True) if kept.segments]
 
 

@@ -8,10 +8,11 @@ from typing import Any
 from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 from typing_extensions import Self
 
-from xl3m_integrations.adapting import STRICT, EngineFields
+from xl3m_integrations.adapting import STRICT, EngineFields, PreparedTexts
+from xl3m_integrations.documents import Document as PreparedDocument
 from xl3m_integrations.langchain.compressor import XL3MCompressor
 
 
@@ -56,6 +57,7 @@ class XL3MRetriever(EngineFields, BaseRetriever):
 
     documents: list[Document] = Field(default_factory=list, repr=False)
     k: int = Field(default=4, ge=1)
+    _held: PreparedTexts = PrivateAttr(default_factory=PreparedTexts)
 
     @classmethod
     def from_texts(
@@ -96,7 +98,18 @@ class XL3MRetriever(EngineFields, BaseRetriever):
         # Neighbouring segments that overlap become one passage, so more segments are kept than passages are wanted.
         kept = {} if self.token_budget is not None else {"top_k": self.top_k or 2 * k}
         budget = {} if self.token_budget is None else {"token_budget": self.token_budget}
-        return XL3MCompressor(xl3m=self.engine, measure=self.measure, output="spans", **kept, **budget), k
+        compressor = _OfPrepared(xl3m=self.engine, measure=self.measure, output="spans", **kept, **budget)
+        compressor._held = self._held
+        return compressor, k
+
+
+class _OfPrepared(XL3MCompressor):
+    """A compressor of texts that are asked many times."""
+
+    _held: PreparedTexts = PrivateAttr(default_factory=PreparedTexts)
+
+    def _prepared(self, texts: list[str]) -> Sequence[str | PreparedDocument]:
+        return self._held.of(self.engine, texts)
 
 
 def _best(passages: list[Document], k: int) -> list[Document]:

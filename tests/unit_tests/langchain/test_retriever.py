@@ -53,3 +53,16 @@ def test_in_a_chain(retriever: XL3MRetriever) -> None:
 def test_from_documents_keeps_ids(xl3m: XL3M) -> None:
     (passage,) = XL3MRetriever.from_documents([Document(id="x", page_content=FACT)], xl3m=xl3m).invoke(QUERY)
     assert passage.id == f"x#0-{len(FACT)}"
+
+
+def test_texts_are_cut_into_segments_once_until_they_change(
+    retriever: XL3MRetriever, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared: list[int] = []
+    original = XL3M.prepare
+    monkeypatch.setattr(XL3M, "prepare", lambda self, texts: prepared.append(len(texts)) or original(self, texts))
+    first = retriever.invoke(QUERY)
+    assert retriever.invoke(QUERY) == first and prepared == [3]
+    retriever.documents.append(Document(page_content="The pin of the blue locker is 9999."))
+    assert any("9999" in passage.page_content for passage in retriever.invoke(QUERY, k=8))
+    assert prepared == [3, 4]
