@@ -72,8 +72,7 @@ class EngineFields(BaseModel):
     @property
     def engine_name(self) -> str:
         """Name of the engine's model."""
-        model = getattr(self.engine.scorer, "model", None)
-        return self.model or getattr(model, "name_or_path", None) or type(self.engine.scorer).__name__
+        return self.engine.name
 
     def engine_identity(self) -> dict[str, Any]:
         """Everything about the engine that changes what is selected."""

@@ -87,6 +87,7 @@ class XL3M:
     ) -> None:
         self.scorer = scorer
         self.reader = reader
+        self.name = type(scorer).__name__  # what frameworks show as the model's name
         self.measure = get_measure(measure)
         self.window = min(scorer.window, reader.window) if reader is not None else scorer.window
         reserve = min(self.window // 2, max(64, self.window // 5))
@@ -166,7 +167,7 @@ class XL3M:
                 **(model_options or {}),
             )
         backend = TransformersBackend(model, tokenizer, template=template, window=window, batch_tokens=batch_tokens)
-        return cls(
+        engine = cls(
             backend,
             backend,
             segment_tokens=segment_tokens,
@@ -174,13 +175,17 @@ class XL3M:
             measure=measure,
             max_new_tokens=max_new_tokens,
         )
+        engine.name = str(name or getattr(model, "name_or_path", "") or type(model).__name__)
+        return engine
 
     @classmethod
     def default(cls, **settings: Any) -> XL3M:
         """An engine on the bundled model: small, English, no download. `settings` are those of `from_pretrained`."""
         from xl3m_integrations.bundled import MODEL_FOLDER
 
-        return cls.from_pretrained(MODEL_FOLDER, **settings)
+        engine = cls.from_pretrained(MODEL_FOLDER, **settings)
+        engine.name = "xl3m-bundled"
+        return engine
 
     # ------------------------------------------------------------------------------------------ the five steps
     def select(self, text: Text | Document, question: str, **how: Unpack[Choice]) -> Selection:

@@ -38,7 +38,6 @@ from xl3m_integrations.llama_index.readers import (
     counter_of,
     informed_chat,
     informed_completion,
-    name_of,
     turns_of,
     window_of,
     with_texts,
@@ -228,7 +227,7 @@ class XL3MLLM(EngineFields, CustomLLM):
             context_window=self.context_window,
             num_output=self._answer_tokens({}),
             is_chat_model=self._has_chat_template,
-            model_name=name_of(self.engine.reader, self.model),
+            model_name=self.engine_name,
         )
 
     # ------------------------------------------------------------------------------------------ prompts

@@ -17,7 +17,6 @@ from xl3m_integrations.assembly import SEPARATOR
 from xl3m_integrations.concurrency import Cancellation, in_thread
 from xl3m_integrations.engine import Choice
 from xl3m_integrations.errors import InputError
-from xl3m_integrations.llama_index.readers import name_of
 from xl3m_integrations.prompts import require_question
 from xl3m_integrations.types import Selection, Span
 
@@ -120,7 +119,7 @@ class XL3MPostprocessor(EngineFields, BaseNodePostprocessor):
         query = require_question(query_bundle.query_str)
         if not nodes:
             return []
-        top, name = self.top_k or len(nodes), name_of(self.engine.scorer, self.model)
+        top, name = self.top_k or len(nodes), self.engine_name
         _dispatcher.event(ReRankStartEvent(query=query_bundle, nodes=nodes, top_n=top, model_name=name))
         payload: dict[str, Any] = {
             EventPayload.NODES: nodes,

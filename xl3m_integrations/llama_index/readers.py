@@ -36,13 +36,6 @@ _ROLES: dict[MessageRole, Role] = {
 }
 
 
-def name_of(backend: Any, given: str | None) -> str:
-    """A name for the model behind a backend, as events and metadata show it."""
-    loaded = getattr(getattr(backend, "model", None), "name_or_path", None)
-    name = given or (loaded if isinstance(loaded, str) else "") or type(backend).__name__
-    return name.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1] if given is None else name
-
-
 def window_of(llm: LLM, given: int | None) -> int:
     """Tokens that a wrapped model reads and writes.
 

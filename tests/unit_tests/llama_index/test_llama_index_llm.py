@@ -473,7 +473,7 @@ def test_bad_call_arguments_are_refused(llm: XL3MLLM) -> None:
 def test_the_metadata_tell_a_synthesizer_to_send_everything_at_once(llm: XL3MLLM) -> None:
     metadata = llm.metadata
     assert metadata.context_window >= 10**8
-    assert (metadata.num_output, metadata.is_chat_model, metadata.model_name) == (6, True, "model")
+    assert (metadata.num_output, metadata.is_chat_model, metadata.model_name) == (6, True, "xl3m-bundled")
     assert llm.class_name() == "XL3MLLM" and llm.to_dict()["class_name"] == "XL3MLLM"
 
 

@@ -238,7 +238,7 @@ async def test_events_spans_and_callbacks_are_fired_as_by_other_rerankers(
     else:
         kept = postprocessor.postprocess_nodes(nodes, bundle)
     start, end = (e for e in events if isinstance(e, (ReRankStartEvent, ReRankEndEvent)))
-    assert (start.query, start.nodes, start.top_n, start.model_name) == (bundle, nodes, 2, "model")
+    assert (start.query, start.nodes, start.top_n, start.model_name) == (bundle, nodes, 2, "xl3m-bundled")
     assert end.nodes == kept
     assert [(when, what) for when, what, _ in ear.heard] == [
         ("start", CBEventType.RERANKING),
