@@ -18,7 +18,7 @@ from xl3m_integrations.scoring import ProgressCallback
 from xl3m_integrations.types import Answer
 
 CHARACTERS_A_TOKEN = 16  # more than any tokenizer makes of English
-SAMPLE_CHARACTERS = 40_000  # on which characters per token are measured
+SAMPLE_CHARACTERS = 100_000  # on which characters per token are measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def long_text(
     """
     sample = "".join(corpus.stream_document(rng, needles, SAMPLE_CHARACTERS, prose))
     per_token = len(sample) / xl3m.scorer.tokenizer.count(sample)
-    return "".join(corpus.stream_document(rng, needles, int(1.01 * tokens * per_token), prose))
+    return "".join(corpus.stream_document(rng, needles, int(1.02 * tokens * per_token), prose))
 
 
 def same_answer(answer: str, expected: str) -> bool:

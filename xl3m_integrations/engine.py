@@ -22,13 +22,13 @@ from xl3m_integrations.errors import InputError, SettingError
 from xl3m_integrations.prompts import require_question
 from xl3m_integrations.scoring import ProgressCallback, score
 from xl3m_integrations.segmentation import Segmenter
-from xl3m_integrations.selection import Budget, Selector, TopK
+from xl3m_integrations.selection import AdaptiveGap, Budget, Selector, TopK
 from xl3m_integrations.types import Answer, KeyContext, Selection
 
 if TYPE_CHECKING:
     import torch
 
-KEPT = 8  # segments that are kept by default, at most
+KEPT = 8  # segments that are kept by default, at most; how many is decided by where the scores drop
 LEAST_KEPT = 4  # segments are made short enough for so many to fit the reader's window
 LONGEST_SEGMENT = 512  # tokens, by default
 CHARACTERS_A_TOKEN = 24  # a text with more per token of the window is taken for one that does not fit
@@ -102,7 +102,7 @@ class XL3M:
         self.segmenter = Segmenter(scorer.tokenizer, segment_tokens, overlap)
         self.max_new_tokens = max(16, min(256, self.window // 10))
         self.max_new_tokens = self._limit(max_new_tokens)
-        self._default_kept = max(1, min(KEPT, (self.window - reserve) // segment_tokens))
+        self._most_kept = max(1, min(KEPT, (self.window - reserve) // segment_tokens))
 
     # ------------------------------------------------------------------------------------------ making one
     @classmethod
@@ -194,8 +194,8 @@ class XL3M:
         Args:
             text: The document, as a string or as an iterable of strings, which is read once and never held whole.
             question: The plain question.
-            **how: How much to keep and by which measure; see `Choice`. With nothing said, as many segments are kept as
-                fit the reader's window, eight at most.
+            **how: How much to keep and by which measure; see `Choice`. With nothing said, the best segments are kept
+                up to where the scores drop most: as many as fit the reader's window, and eight at most.
 
         Raises:
             InputError: Document or question is empty, not valid Unicode, or too long for the window.
@@ -233,7 +233,9 @@ class XL3M:
         Returns:
             One selection per document, in order; a document of which nothing is kept has one without segments.
         """
-        selector = _selector(top_k, token_budget, selection, measure, keep_first, keep_last) or TopK(self._default_kept)
+        # A small reader is led astray by look-alikes beside the right passage, so the cut is where the scores drop.
+        default = AdaptiveGap(1, self._most_kept)
+        selector = _selector(top_k, token_budget, selection, measure, keep_first, keep_last) or default
         chosen = self.measure if measure is None else get_measure(measure)
         documents = [Document.of(text) for text in texts]
         scored = score(documents, require_question(question), chosen, self.segmenter, self.scorer, progress)

@@ -60,7 +60,7 @@ def test_a_chat_chain(xl3m: XL3M, book: str, fact: corpus.Fact) -> None:
 
 
 def test_a_compressor_before_any_reader(xl3m: XL3M, book: str, fact: corpus.Fact) -> None:
-    compressor = XL3MCompressor(xl3m=xl3m, top_k=3).as_runnable(query_key="question")
+    compressor = XL3MCompressor(xl3m=xl3m).as_runnable(query_key="question")
     read = RunnableLambda(lambda inputs: xl3m.answer(inputs["context"][0].page_content, inputs["question"]).text)
     chain = RunnablePassthrough.assign(context=compressor) | read
     assert chain.invoke({"documents": [Document(page_content=book)], "question": fact.question}) == fact.value

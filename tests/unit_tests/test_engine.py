@@ -222,11 +222,14 @@ def test_defaults_follow_the_window(window: int):
     assert length >= window // 8 or length == 512  # not needlessly short either
 
 
-def test_by_default_as_many_are_kept_as_fit_the_window():
+def test_by_default_the_cut_is_where_the_scores_drop_most_and_what_is_kept_fits_the_window():
     xl3m = XL3M(make_backend())
-    selection = xl3m.select(TEXT, QUESTION)
-    assert 4 <= len(selection.segments) <= 8
-    assert sum(s.tokens for s in selection.segments) + xl3m.scorer.overhead(QUESTION) < WINDOW
+    for seed in range(4):
+        selection = xl3m.select(text_of(2_000, seed=seed), QUESTION)
+        best = sorted(selection.scores, reverse=True)
+        drops = [best[k - 1] - best[k] for k in range(1, 5)]
+        assert len(selection.segments) == drops.index(max(drops)) + 1
+        assert sum(s.tokens for s in selection.segments) + xl3m.scorer.overhead(QUESTION) < WINDOW
 
 
 def test_the_shorter_window_of_scorer_and_reader_counts():

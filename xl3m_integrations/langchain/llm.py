@@ -41,8 +41,8 @@ class XL3MLLM(ReaderFields, EngineFields, BaseLLM):
         top_k: int | None
             Keep so many segments.
         token_budget: int | None
-            Keep as many as fit so many tokens of the scoring model. With neither, as many as fit the window, eight at
-            most.
+            Keep as many as fit so many tokens of the scoring model. With neither, the best up to where
+            the scores drop most, as many as fit the window and eight at most.
         measure: str | None
             Name of the certainty measure.
 

@@ -117,7 +117,8 @@ class XL3MLLM(EngineFields, CustomLLM):
         top_k: int | None
             Keep so many segments of what does not fit.
         token_budget: int | None
-            Keep as many as fit so many tokens of the scoring model. With neither, as many as fit, eight at most.
+            Keep as many as fit so many tokens of the scoring model. With neither, the best up to where
+            the scores drop most, eight at most.
         measure: str | None
             Name of the certainty measure. None takes the engine's.
         question_tokens: int | None

@@ -48,8 +48,8 @@ class XL3MPostprocessor(EngineFields, BaseNodePostprocessor):
         top_k: int | None
             Keep so many segments over all nodes.
         token_budget: int | None
-            Keep as many as fit so many tokens of the scoring model. With neither, as many as fit its window, eight at
-            most.
+            Keep as many as fit so many tokens of the scoring model. With neither, the best up to where
+            the scores drop most, as many as fit its window and eight at most.
         measure: str | None
             Name of the certainty measure. None takes the engine's.
         metadata_mode: MetadataMode

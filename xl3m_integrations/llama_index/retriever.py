@@ -44,8 +44,8 @@ class XL3MRetriever(BaseRetriever):
         nodes: sequence of BaseNode
             Documents or nodes, of any length. Empty ones are never found. They are not changed.
         similarity_top_k: int | None
-            Find so many segments; neighbours that overlap are one result. None takes as many as fit the model's window,
-            eight at most.
+            Find so many segments; neighbours that overlap are one result. None takes the best up to
+            where the scores drop most, as many as fit the model's window and eight at most.
         xl3m: XL3M | None
             An engine to share with others. Instead of `model`.
         model: str | None
