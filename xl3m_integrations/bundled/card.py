@@ -163,8 +163,8 @@ Prompt: the chat template in the tokenizer, with the passage, a blank line, `Que
 
 On fresh documents, by `python -m xl3m_integrations.bundled.card`. "Held out" questions use wordings and subjects that
 training never saw. In the window a document has {facts} facts; through XL3M one look-alike or other fact stands in
-about every 90 tokens. Share right with Wilson's 95% interval, then how often the right segment came first, and among
-the first four.
+about every 90 tokens. Share right with Wilson's 95% interval, then how often the right segment was kept and came first,
+and was kept and came among the first four; how many are kept is decided by where the scores drop.
 
 | what | n | right | first | first four | seed |
 | --- | --- | --- | --- | --- | --- |
