@@ -22,6 +22,8 @@ class Selector(Protocol):
 
 
 def _at_least(name: str, value: int, low: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise SettingError(f"{name} is {value!r}; it must be a whole number, at least {low}.")
     if value < low:
         raise SettingError(f"{name} is {value}; it must be at least {low}.")
 

@@ -77,3 +77,12 @@ def test_adaptive_gap_stays_in_range_and_no_gap_in_range_is_wider(scores, low, m
 def test_settings_out_of_range_are_refused(build, message):
     with pytest.raises(SettingError, match=message):
         build()
+
+
+@pytest.mark.parametrize("value", [2.5, "3", None, True])
+@pytest.mark.parametrize(
+    "make", [TopK, Budget, lambda value: AdaptiveGap(low=value), lambda value: AdaptiveGap(high=value)]
+)
+def test_what_is_no_whole_number_is_refused(make, value):
+    with pytest.raises(SettingError, match="whole number"):
+        make(value)

@@ -47,7 +47,7 @@ def window_of(llm: Any, given: int | None) -> int:
 
 
 def counter_of(llm: BaseLanguageModel[Any]) -> Callable[[str], int]:
-    """Counts a wrapped model's tokens, by its own tokenizer; four characters a token where it has none to hand."""
+    """Counts a wrapped model's tokens by its own tokenizer; three bytes make a token where it has none to hand."""
 
     def count(text: str) -> int:
         return llm.get_num_tokens(text)

@@ -31,6 +31,10 @@ class XL3MRetriever(EngineFields, BaseRetriever):
             How many passages to return.
         xl3m, model, model_options, measure:
             See `XL3MCompressor`.
+        top_k: int | None
+            Segments that passages are made of; None takes twice `k`, since neighbours that overlap become one passage.
+        token_budget: int | None
+            Instead of `top_k`: as many segments as fit so many tokens of the scoring model.
 
     Instantiate:
         .. code-block:: python
