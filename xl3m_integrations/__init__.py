@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from xl3m_integrations.errors import (
     InputError,
+    JournalError,
     MissingExtraError,
     ModelLoadError,
     ScoringError,
@@ -48,6 +49,7 @@ __all__ = [
     "Budget",
     "Entropy",
     "InputError",
+    "JournalError",
     "KeyContext",
     "Measure",
     "MissingExtraError",

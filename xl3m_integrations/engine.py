@@ -16,6 +16,7 @@ from typing_extensions import TypedDict, Unpack
 
 from xl3m_integrations.assembly import assemble
 from xl3m_integrations.backends.base import Generator, Scorer
+from xl3m_integrations.backends.journal import JournaledScorer
 from xl3m_integrations.certainty import Measure, get_measure
 from xl3m_integrations.documents import Document, Text
 from xl3m_integrations.errors import InputError, SettingError
@@ -45,6 +46,8 @@ class Choice(TypedDict, total=False):
         keep_first: Keep so many segments from the document's beginning in any case.
         keep_last: Keep so many segments from its end in any case.
         progress: Called about ten times a second with the pass's `Progress`.
+        journal: File that keeps each segment's evidence as it comes, so that the same call after a crash goes on where
+            it stopped; it is made where there is none. What another model, setting or question left is never used.
     """
 
     top_k: int | None
@@ -54,6 +57,7 @@ class Choice(TypedDict, total=False):
     keep_first: int
     keep_last: int
     progress: ProgressCallback | None
+    journal: str | Path | None
 
 
 class XL3M:
@@ -201,6 +205,7 @@ class XL3M:
             InputError: Document or question is empty, not valid Unicode, or too long for the window.
             SettingError: A parameter is unknown or out of its range.
             ScoringError: The model failed on a segment.
+            JournalError: The journal cannot be used; it was left as it is.
         """
         return self.select_documents([text], question, **how)[0]
 
@@ -216,6 +221,7 @@ class XL3M:
         keep_first: int = 0,
         keep_last: int = 0,
         progress: ProgressCallback | None = None,
+        journal: str | Path | None = None,
     ) -> list[Selection]:
         """`select` over several documents at once: their segments compete, and ranks run over all of them.
 
@@ -229,6 +235,7 @@ class XL3M:
             keep_first: See `Choice`; of every document.
             keep_last: See `Choice`; of every document.
             progress: See `Choice`.
+            journal: See `Choice`.
 
         Returns:
             One selection per document, in order; a document of which nothing is kept has one without segments.
@@ -238,7 +245,8 @@ class XL3M:
         selector = _selector(top_k, token_budget, selection, measure, keep_first, keep_last) or default
         chosen = self.measure if measure is None else get_measure(measure)
         documents = [Document.of(text) for text in texts]
-        scored = score(documents, require_question(question), chosen, self.segmenter, self.scorer, progress)
+        scorer = self.scorer if journal is None else JournaledScorer(self.scorer, journal)
+        scored = score(documents, require_question(question), chosen, self.segmenter, scorer, progress)
         return [
             Selection(
                 question=question,
@@ -249,6 +257,7 @@ class XL3M:
                 tokens=scored.tokens(number),
                 characters=document.characters or 0,
                 seconds=scored.seconds,
+                reused=scorer.reused[number] if isinstance(scorer, JournaledScorer) else 0,
             )
             for number, (document, kept) in enumerate(
                 zip(documents, scored.keep(selector, keep_first, keep_last), strict=True)
@@ -391,6 +400,7 @@ def _selector(
     keep_first: int = 0,
     keep_last: int = 0,
     progress: ProgressCallback | None = None,
+    journal: str | Path | None = None,
 ) -> Selector | None:
     """The strategy that a `Choice` asks for, None where it asks for none; refuses all of it that cannot be used."""
     get_measure(measure)

@@ -5,6 +5,7 @@
     ├── SettingError      a parameter is out of its range              (also a ValueError)
     ├── ModelLoadError    no causal language model could be loaded     (also an OSError)
     ├── ScoringError      the model failed on a segment                (also a RuntimeError)
+    ├── JournalError      a journal cannot be used, and was left alone (also an OSError)
     └── MissingExtraError an optional dependency is not installed      (also an ImportError)
 
 Each message says what came, what the limit is, and what to do.
@@ -31,6 +32,10 @@ class ModelLoadError(XL3MError, OSError):
 
 class ScoringError(XL3MError, RuntimeError):
     """The model gave no usable probabilities, or memory did not suffice, for the segment that the message names."""
+
+
+class JournalError(XL3MError, OSError):
+    """The file named as a journal is something else, is damaged, or cannot be written; it was left as it is."""
 
 
 class MissingExtraError(XL3MError, ImportError):

@@ -86,6 +86,7 @@ class Selection:
         tokens: Tokens of the document, in the scoring model's tokens; overlaps counted once.
         characters: Characters of the document.
         seconds: Time that selection took.
+        reused: Segments whose evidence came from a journal, not from the model.
     """
 
     question: str
@@ -96,6 +97,7 @@ class Selection:
     tokens: int = 0
     characters: int = 0
     seconds: float = 0.0
+    reused: int = 0
 
 
 @dataclass(frozen=True, slots=True)

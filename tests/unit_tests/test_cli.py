@@ -22,7 +22,7 @@ ASKED_KEYS = {
     "question", "expected", "answer", "correct", "needle_found", "truncated_answer", "truncated_correct", "depth",
 }  # fmt: skip
 SELECT_KEYS = {
-    "question", "measure", "document_tokens", "document_characters", "select_seconds", "segments", "spans",
+    "question", "measure", "document_tokens", "document_characters", "select_seconds", "reused", "segments", "spans",
 }  # fmt: skip
 SEGMENT_KEYS = {"file", "start", "end", "index", "score", "rank", "evidence", "text"}
 SOURCE_KEYS = {"file", "start", "end", "text"}

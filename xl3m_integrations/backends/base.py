@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from xl3m_integrations.certainty import Measure
 from xl3m_integrations.tokens import TextTokenizer
@@ -35,6 +35,15 @@ class Scorer(Protocol):
 
     def overhead(self, question: str) -> int:
         """Tokens of a sub-context beside the segment: template and question."""
+
+
+@runtime_checkable
+class Fingerprinted(Protocol):
+    """A scorer whose evidence may be kept for later runs."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with everything but the measure, question and segment that the evidence depends on."""
 
 
 class Generator(Protocol):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from xl3m_integrations.backends.base import Evidence
 from xl3m_integrations.backends.batching import looked_ahead
+from xl3m_integrations.backends.fingerprint import fingerprint_of
 from xl3m_integrations.backends.scoring_pass import ScoringPass
 from xl3m_integrations.certainty import Measure
 from xl3m_integrations.errors import InputError, ModelLoadError, ScoringError, SettingError
@@ -65,6 +67,11 @@ class TransformersBackend:
             )
         self.vocabulary = model.get_output_embeddings().weight.shape[0]
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """See `Fingerprinted`: of weights, configuration, tokenizer, template and dtype, read once."""
+        return fingerprint_of(self.model, self.hf_tokenizer, self.template)
 
     def prompt(self, question: str) -> QuestionPrompt:
         """The ids of template and question."""

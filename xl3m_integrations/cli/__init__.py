@@ -16,7 +16,16 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 import typer
 from rich.table import Table
 
-from xl3m_integrations.cli.console import err, out, progress_bar, selection_json, show_asked, show_context, visible
+from xl3m_integrations.cli.console import (
+    err,
+    out,
+    progress_bar,
+    selection_json,
+    show_asked,
+    show_context,
+    show_reused,
+    visible,
+)
 from xl3m_integrations.cli.files import read_files
 from xl3m_integrations.errors import SettingError, XL3MError
 
@@ -45,6 +54,9 @@ MeasureOption = Annotated[
     str | None, typer.Option("--measure", help="blend, entropy, question_likelihood or answer_entropy.")
 ]
 SegmentOption = Annotated[int | None, typer.Option("--segment-tokens", help="Length of a segment in tokens.")]
+JournalOption = Annotated[
+    str | None, typer.Option("--journal", help="File that keeps the scores, so that a stopped run goes on.")
+]
 EncodingOption = Annotated[str, typer.Option("--encoding", help="How the files are encoded.")]
 
 
@@ -143,6 +155,7 @@ def ask(
     device: DeviceOption = None,
     dtype: DtypeOption = None,
     encoding: EncodingOption = "utf-8",
+    journal: JournalOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -158,6 +171,7 @@ def ask(
             measure=measure,
             max_new_tokens=max_new_tokens,
             progress=progress,
+            journal=journal,
         )
     if as_json:
         body = {"question": question, "answer": answer.text, "prompt_tokens": answer.prompt_tokens}
@@ -167,6 +181,7 @@ def ask(
         return
     out.print(visible(answer.text), style="bold", markup=False)
     show_context(answer.key_context, sources)
+    show_reused(answer.selection, journal)
 
 
 @app.command()
@@ -182,6 +197,7 @@ def select(
     device: DeviceOption = None,
     dtype: DtypeOption = None,
     encoding: EncodingOption = "utf-8",
+    journal: JournalOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -190,12 +206,19 @@ def select(
     xl3m = _engine(model, segment_tokens=segment_tokens, device=device, dtype=dtype)
     with progress_bar("reading", quiet=as_json) as progress:
         selection = xl3m.select(
-            sources.text, question, top_k=top_k, token_budget=token_budget, measure=measure, progress=progress
+            sources.text,
+            question,
+            top_k=top_k,
+            token_budget=token_budget,
+            measure=measure,
+            progress=progress,
+            journal=journal,
         )
     if as_json:
         print(json.dumps({"question": question} | selection_json(selection, sources), ensure_ascii=False))  # noqa: T201
         return
     show_context(selection.key_context, sources)
+    show_reused(selection, journal)
 
 
 @app.command()

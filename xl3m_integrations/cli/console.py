@@ -91,6 +91,13 @@ def show_context(context: KeyContext, sources: Sources) -> None:
         out.print(f"scores, best first: {scores}", style="dim")
 
 
+def show_reused(selection: Selection | None, journal: str | None) -> None:
+    """How many of the scores were taken from the journal."""
+    if selection is not None and journal is not None:
+        reused = f"{selection.reused:,} of {len(selection.scores):,} segments"
+        err.print(f"{reused} taken from {journal}, the others added to it.", markup=False, soft_wrap=True)
+
+
 def selection_json(selection: Selection, sources: Sources) -> dict[str, Any]:
     """A selection as the commands' JSON shows it."""
     segments = []
@@ -110,6 +117,7 @@ def selection_json(selection: Selection, sources: Sources) -> dict[str, Any]:
         "document_tokens": selection.tokens,
         "document_characters": selection.characters,
         "select_seconds": round(selection.seconds, 3),
+        "reused": selection.reused,
         "segments": segments,
         "spans": [source.json() for source in sources.cited(selection.key_context.spans)],
     }
