@@ -182,7 +182,12 @@ class ExampleMaker:
             ids += found
             present += kept
         shown = {fact.identity for fact in present}
-        return ids, present, [fact for fact in facts if fact.identity not in shown]
+        # A fact cut off between statements of which the last would do has an answer, but not its own.
+        return (
+            ids,
+            present,
+            [fact for fact in facts if fact.identity not in shown and len(fact.parts) in (0, fact.hops)],
+        )
 
     def _piece(self, facts: list[Fact], size: int, density: int) -> tuple[list[int], list[Fact]]:
         rng = self._rng
@@ -197,11 +202,15 @@ class ExampleMaker:
         if start == stop:
             return [], []
         low, high = offsets[start][0], offsets[stop - 1][1]
-        return ids[start:stop], [p.fact for p in planted if low <= p.start and _value_end(p) <= high]
+        return ids[start:stop], [p.fact for p in planted if _inside(p, low, high)]
 
 
-def _value_end(planted: Planted) -> int:
-    return planted.start + planted.fact.value_at + len(planted.fact.value)
+def _inside(planted: Planted, low: int, high: int) -> bool:
+    """Whether all that the answer needs stands between two offsets; the value's statement counts up to its value."""
+    fact = planted.fact
+    spans = {start: start + len(text) for start, text in zip(planted.starts, fact.statements, strict=True)}
+    spans[planted.start] = planted.start + fact.value_at + len(fact.value)
+    return all(low <= start and end <= high for start, end in spans.items())
 
 
 def collate(rows: Sequence[Row], pad: int, length: int) -> dict[str, torch.Tensor]:

@@ -57,13 +57,18 @@ class Plan:
     """Everything that decides the result, kept beside the checkpoint."""
 
     seed: int = 0
-    cycles: tuple[Cycle, ...] = (Cycle(46_000_000, 2.5e-3, 0.35), Cycle(34_000_000, 2e-3, 0.5))
+    cycles: tuple[Cycle, ...] = (
+        Cycle(46_000_000, 2.5e-3, 0.35),
+        Cycle(34_000_000, 2e-3, 0.5),
+        Cycle(45_000_000, 2e-3, 0.5),
+        Cycle(50_000_000, 2e-3, 0.6),
+    )
     step_tokens: int = 6_144  # per process and step
     vocab_size: int = 4_096
     window: int = 640
     warmup_steps: int = 100
     lm_weight: float = 0.4
-    lm_sample: float = 0.4  # share of the language-model positions that enter the loss, to save head work
+    lm_sample: float = 0.25  # share of the language-model positions that enter the loss, to save head work
     processes: int = 2
 
     @classmethod

@@ -14,16 +14,9 @@ from xl3m_integrations.bundled.corpus.documents import (
     unambiguous,
     weave,
 )
-from xl3m_integrations.bundled.corpus.facts import (
-    DEMO_FAMILIES,
-    FAMILIES,
-    Fact,
-    Maker,
-    any_fact,
-    event_fact,
-    magic_fact,
-    register_fact,
-)
+from xl3m_integrations.bundled.corpus.facts import Fact, event_fact, magic_fact, register_fact
+from xl3m_integrations.bundled.corpus.families import DEMO_FAMILIES, FAMILIES, Maker, any_fact
+from xl3m_integrations.bundled.corpus.hops import hop_fact
 from xl3m_integrations.bundled.corpus.values import VALUES, Rng
 
 __all__ = [
@@ -38,6 +31,7 @@ __all__ = [
     "any_fact",
     "event_fact",
     "filler",
+    "hop_fact",
     "magic_fact",
     "register_fact",
     "stream_document",

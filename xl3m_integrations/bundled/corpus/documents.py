@@ -7,16 +7,22 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from xl3m_integrations.bundled import words as w
-from xl3m_integrations.bundled.corpus.facts import Fact, any_fact
+from xl3m_integrations.bundled.corpus.facts import Fact
+from xl3m_integrations.bundled.corpus.families import any_fact
 from xl3m_integrations.bundled.corpus.values import Rng, first_upper
 
 
 @dataclass(frozen=True, slots=True)
 class Planted:
-    """A fact and the character offset in its document at which its statement begins."""
+    """A fact and the character offsets in its document at which its statements begin."""
 
     fact: Fact
-    start: int
+    starts: tuple[int, ...]
+
+    @property
+    def start(self) -> int:
+        """Offset of the statement that holds the value."""
+        return self.starts[self.fact.statements.index(self.fact.statement)]
 
     @property
     def end(self) -> int:
@@ -114,10 +120,13 @@ def unambiguous(rng: Rng, facts: Sequence[Fact], extra: int, near: float = 0.7) 
 def weave(
     rng: Rng, sentences: Sequence[str], facts: Sequence[Fact], paragraph: float = 0.15
 ) -> tuple[str, list[Planted]]:
-    """Put each fact between two sentences chosen at random, and note where it landed."""
-    slots = sorted(rng.randrange(len(sentences) + 1) for _ in facts)
+    """Put each statement between two sentences chosen at random, those of one fact in order; note where they landed."""
+    waiting = [fact for fact in facts for _ in fact.statements]
+    if len(waiting) > len(facts):
+        rng.shuffle(waiting)
+    slots = sorted(rng.randrange(len(sentences) + 1) for _ in waiting)
     pieces: list[str] = []
-    planted: list[Planted] = []
+    starts: dict[int, list[int]] = {id(fact): [] for fact in facts}
     length, used = 0, 0
 
     def put(text: str, line: bool) -> int:
@@ -138,11 +147,13 @@ def weave(
 
     for at in range(len(sentences) + 1):
         while used < len(slots) and slots[used] == at:
-            planted.append(Planted(facts[used], put(facts[used].statement, facts[used].line)))
+            fact = waiting[used]
+            found = starts[id(fact)]
+            found.append(put(fact.statements[len(found)], fact.line))
             used += 1
         if at < len(sentences):
             put(sentences[at], line=False)
-    return "".join(pieces), planted
+    return "".join(pieces), [Planted(fact, tuple(starts[id(fact)])) for fact in facts]
 
 
 def stream_document(

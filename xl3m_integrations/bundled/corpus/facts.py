@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xl3m_integrations.bundled import words as w
 from xl3m_integrations.bundled.corpus.values import (
@@ -11,6 +11,7 @@ from xl3m_integrations.bundled.corpus.values import (
     Key,
     Rng,
     any_word,
+    coined,
     digits,
     entity,
     first_upper,
@@ -18,7 +19,6 @@ from xl3m_integrations.bundled.corpus.values import (
     new_uuid,
     person,
     phrase,
-    pseudo_word,
     saying,
 )
 
@@ -36,6 +36,8 @@ class Fact:
         value_at: Character offset of `value` in `statement`.
         line: Whether the statement stands on a line of its own rather than among sentences.
         like: Makes another fact that differs from this one in a word of its key, or in what is said of it.
+        parts: The statements that a document holds for it, in this order; empty where `statement` is all.
+        hops: How many of the parts the answer needs.
     """
 
     family: str
@@ -46,6 +48,13 @@ class Fact:
     value_at: int
     line: bool
     like: Callable[[Rng], Fact]
+    parts: tuple[str, ...] = ()
+    hops: int = 1
+
+    @property
+    def statements(self) -> tuple[str, ...]:
+        """All that a document holds for it, in order; `statement` is one of them."""
+        return self.parts or (self.statement,)
 
     @property
     def question(self) -> str:
@@ -53,7 +62,7 @@ class Fact:
         return self.questions[0]
 
 
-def _fact(
+def make_fact(
     family: str,
     identity: str,
     template: str,
@@ -62,6 +71,7 @@ def _fact(
     like: Callable[[Rng], Fact],
     line: bool = False,
 ) -> Fact:
+    """A fact from a template with `{V}` where the value stands; a sentence gets its capital, a `line` stays as it is."""
     before, _, after = template.partition("{V}")
     before, after = before[:1].upper() + before[1:] if not line else before, after.replace("{V}", value)
     return Fact(family, identity, before + value + after, tuple(questions), value, len(before), line, like)
@@ -79,7 +89,7 @@ _STATEMENTS = (
     "everyone knows that the {A} of {E} {L} {V}.", "it was written that the {A} for {E} {L} {V}.",
     "[{E}] {A} = {V}.", "({E}) {A}: {V}.", "regarding {E}, {A} {V}.",
 )  # fmt: skip
-_ASIDES = (
+ASIDES = (
     "as everyone knows", "according to the report", "in the end", "for the moment", "by the way", "on that day",
     "after the change", "as agreed", "to be clear", "in this case", "as of today", "so they say", "without any doubt",
 )  # fmt: skip
@@ -95,21 +105,36 @@ _QUESTIONS = (
 )  # fmt: skip
 
 
+def attribute_name(rng: Rng) -> str:
+    """What is asked about; one time in four with a word before it, as in `harbor code`."""
+    name = rng.choice(list(w.ATTRIBUTES))
+    if rng.random() < 0.75:
+        return name
+    return (
+        f"{rng.choice((rng.choice(w.NOUNS), rng.choice(w.MORE_NOUNS), rng.choice(w.ADJECTIVES), coined(rng)))} {name}"
+    )
+
+
+def base_attribute(name: str) -> str:
+    """The attribute without the word before it."""
+    return name if name in w.ATTRIBUTES else name.split(" ", 1)[1]
+
+
 def attribute_fact(rng: Rng, key: Key | None = None, attribute: str | None = None) -> Fact:
     """Something has an attribute, as in: The access code for Project Amber is 48213."""
     key = key or entity(rng)
-    attribute = attribute or rng.choice(list(w.ATTRIBUTES))
-    fill = {"A": attribute, "E": str(key), "V": "{V}", "L": rng.choice(_LINKS), "N": rng.choice(_ASIDES)}
+    attribute = attribute or attribute_name(rng)
+    fill = {"A": attribute, "E": str(key), "V": "{V}", "L": rng.choice(_LINKS), "N": rng.choice(ASIDES)}
     statement = rng.choice(_STATEMENTS).format(**fill)
     questions = [first_upper(form.format(**fill)) for form in rng.sample(_QUESTIONS, 4)]
 
     def like(rng: Rng) -> Fact:
         if rng.random() < 0.7:
             return attribute_fact(rng, key.vary(rng), attribute)
-        return attribute_fact(rng, key, rng.choice([a for a in w.ATTRIBUTES if a != attribute]))
+        return attribute_fact(rng, key, next(a for a in iter(lambda: attribute_name(rng), None) if a != attribute))
 
-    kind = w.ATTRIBUTES[attribute] if rng.random() < 0.85 else rng.choice(list(VALUES))
-    return _fact("attribute", f"{attribute} of {key}".lower(), statement, questions, VALUES[kind](rng), like)
+    kind = w.ATTRIBUTES[base_attribute(attribute)] if rng.random() < 0.85 else rng.choice(list(VALUES))
+    return make_fact("attribute", f"{attribute} of {key}".lower(), statement, questions, VALUES[kind](rng), like)
 
 
 _PAIRS = (
@@ -125,7 +150,7 @@ _PAIR_QUESTIONS = (
 )  # fmt: skip
 
 
-_PAIR_KEYS = (
+PAIR_KEYS = (
     (3, "adjective noun", "{}-{}"), (2, "adjective noun", "{}_{}"), (1, "adjective noun", "{} {}"),
     (1, "adjective noun", "{}.{}"), (1, "noun small", "{}_{}"), (1, "noun", "{}"), (1, "pseudo", "{}"),
     (1, "alnum", "{}"), (1, "letters", "{}"), (1, "Adjective Noun", "{}{}"),
@@ -138,7 +163,7 @@ def pair_fact(rng: Rng, key: Key | None = None, style: int | None = None, kind: 
     kind = kind or rng.choices(["uuid", "digits", "alnum", "word", "phrase", "person"], [4, 4, 3, 3, 2, 1])[0]
     if key is None and kind == "uuid" and rng.random() < 0.8:
         key = make_key(rng, "uuid", "{}")
-    key = key or make_key(rng, *rng.choices(_PAIR_KEYS, [weight for weight, *_ in _PAIR_KEYS])[0][1:])
+    key = key or make_key(rng, *rng.choices(PAIR_KEYS, [weight for weight, *_ in PAIR_KEYS])[0][1:])
     template, shown = (part.format(K=key, V="{V}") for part in _PAIRS[style])
     forms = rng.sample(_PAIR_QUESTIONS, 4)
     questions = [form.format(K=shown if rng.random() < 0.7 else key) for form in forms]
@@ -146,7 +171,7 @@ def pair_fact(rng: Rng, key: Key | None = None, style: int | None = None, kind: 
     def like(rng: Rng) -> Fact:
         return pair_fact(rng, key.vary(rng), style, kind)
 
-    return _fact("pair", str(key).lower(), template, questions, VALUES[kind](rng), like, line=True)
+    return make_fact("pair", str(key).lower(), template, questions, VALUES[kind](rng), like, line=True)
 
 
 _REGISTERS = ("REGISTER_CONTENT", "REGISTER_CONTENT", "VALUE", "ENTRY_TEXT", "CELL", "CONTENT")
@@ -166,7 +191,7 @@ def register_fact(rng: Rng, key: Key | None = None, register: str | None = None)
     def like(rng: Rng) -> Fact:
         return register_fact(rng, key.vary(rng), register)
 
-    return _fact("register", f"{register} {key}".lower(), statement, questions, digits(rng, 3, 6), like, line=True)
+    return make_fact("register", f"{register} {key}".lower(), statement, questions, digits(rng, 3, 6), like, line=True)
 
 
 _PASS_NAMES = ("pass key", "passkey", "secret number", "password", "vault code", "secret phrase", "launch code")
@@ -189,7 +214,7 @@ def pass_fact(rng: Rng, name: str | None = None) -> Fact:
         return pass_fact(rng, rng.choice([other for other in _PASS_NAMES if other != name]))
 
     value = digits(rng, 4, 7) if name != "secret phrase" else phrase(rng)
-    return _fact("pass", name, rng.choice(statements), rng.sample(questions, 3), value, like)
+    return make_fact("pass", name, rng.choice(statements), rng.sample(questions, 3), value, like)
 
 
 def magic_fact(rng: Rng, key: Key | None = None, kind: str | None = None) -> Fact:
@@ -208,7 +233,7 @@ def magic_fact(rng: Rng, key: Key | None = None, kind: str | None = None) -> Fac
         return magic_fact(rng, key.vary(rng), kind)
 
     statement = f"One of the special magic {kind}s for {key} is: {{V}}."
-    return _fact("magic", f"{kind} {key}".lower(), statement, rng.sample(questions, len(questions)), value, like)
+    return make_fact("magic", f"{kind} {key}".lower(), statement, rng.sample(questions, len(questions)), value, like)
 
 
 _MOVES = ("went to", "moved to", "travelled to", "journeyed to", "went back to", "is in", "is now in", "ran to")
@@ -222,7 +247,8 @@ def place_fact(rng: Rng, who: str | None = None) -> Fact:
     before = f"{who} {rng.choice(_MOVES)} the {rng.choice(w.PLACES)}."
     other = f"{rng.choice(w.LAST_NAMES)} {rng.choice(_MOVES)} the {rng.choice(w.PLACES)}."
     statement = rng.choices((last, f"{before} {last}", f"{before} {other} {last}"), (6, 2, 2))[0]
-    return _fact("place", who, statement, questions, rng.choice(w.PLACES), lambda rng: place_fact(rng))
+    fact = make_fact("place", who, statement, questions, rng.choice(w.PLACES), lambda rng: place_fact(rng))
+    return replace(fact, parts=(before, fact.statement)) if rng.random() < 0.3 else fact
 
 
 def keep_fact(rng: Rng, who: str | None = None, thing: str | None = None) -> Fact:
@@ -258,7 +284,7 @@ def keep_fact(rng: Rng, who: str | None = None, thing: str | None = None) -> Fac
         return keep_fact(rng, None, thing)
 
     subject = city if verb == "best" else who if thing not in statement else f"{who} {thing}"
-    return _fact("keep", f"{verb} {subject}".lower(), statement, (question,), value, like)
+    return make_fact("keep", f"{verb} {subject}".lower(), statement, (question,), value, like)
 
 
 def _doing(rng: Rng) -> str:
@@ -281,7 +307,7 @@ def event_fact(rng: Rng, key: Key | None = None) -> Fact:
     )
     aspect, statement, question, value = rng.choice(forms)
     identity = f"{aspect} {key}".lower()
-    return _fact("event", identity, statement, (question,), value, lambda rng: event_fact(rng, key.vary(rng)))
+    return make_fact("event", identity, statement, (question,), value, lambda rng: event_fact(rng, key.vary(rng)))
 
 
 def said_fact(rng: Rng, who: str | None = None) -> Fact:
@@ -296,104 +322,6 @@ def said_fact(rng: Rng, who: str | None = None) -> Fact:
         "shouted": (f"What did {who} shout?", f"Quote what {who} shouted."),
         "answered": (f"What did {who} answer?", f"What was the answer of {who}?"),
     }[verb]
-    return _fact(
+    return make_fact(
         "said", who.lower(), statement, rng.sample(questions, len(questions)), saying(rng), lambda rng: said_fact(rng)
     )
-
-
-# What a question asks with, for each kind of value.
-_ASKS: dict[str, tuple[str, ...]] = {
-    "digits": ("which number", "which digits", "what", "which figure", "how many", "which code"),
-    "alnum": ("which code", "what", "which mark", "which id"),
-    "person": ("who", "which person", "whom", "to whom", "by whom", "whose"),
-    "place": ("where", "in which place", "which room"),
-    "city": ("where", "in which city", "which city", "what"),
-    "time": ("when", "at what time", "at which hour"),
-    "date": ("when", "on which date", "by when"),
-    "day": ("when", "on which day"),
-    "colour": ("in which colour", "which shade", "what colour", "what"),
-    "phrase": ("what", "which words", "which phrase"),
-    "word": ("what", "which word", "which one"),
-    "price": ("how much", "for how much", "what"),
-    "thing": ("what", "which object"),
-    "measure": ("how much", "how far", "what"),
-}
-_LOOSE = (
-    "{E} {v} {p} {V}.", "{E} {v} {V}.", "{E} {v} the {n} {p} {V}.", "the {n} {p} {E} {v} {V}.", "near {E} one {n} {v} {V}.",
-    "in the {n}, {E} {v} the {m} {V}.", "if they {u} {E}, they {u} {V}.", "we {u} {E} {p} {V}.", "{V} {v} {E}.",
-    "after the {n}, the {m} {v} to {E} became {V}.", "to {u} {E}, {u} {V}.", "the {a} {n} {v} {E} {p} {V} {t}.",
-    "{E}, {t}, {v} {V}.", "{E} {v} {V} {t}.", "when asked, {E} {v} {V} and {u}.", "under the {n} of {E} they {v} \"{V}\".",
-    "they {v} {E} with {V}.", "{E} has been {v} {p} {V}.", "nothing but {V} {v} {E}.", "{t}, {V} can {u} {E}.",
-    "the {n} says: {E} {v} {V}.", "{E} and {V} {u} together.", "it is {V} that {v} {E}.", "{E} with {V}.", "{E} ({V}) {v}.",
-)  # fmt: skip
-_LOOSE_LINES = (
-    "{E} => {V}", "{E} :: {V}", "{E} ~ {V}", "{n} {E} has {V}", "{E} ({V})", "{E} / {V}", "{E} is {{{V}}}", "{E}\n{V}",
-    "{n} {E}: {V}", "{E} >> {V}", "#{E} {V}", "{n}.{E} = \"{V}\"", "{E}|{n}|{V}", "[{E}] {V}", "@{E} {n} {V}",
-    "{E} contains {{{V}}}", "{E} is set to ({V})", "{E} .... {V}", "{E} <- {V}", "{n}: {E} & {V}",
-)  # fmt: skip
-_LOOSE_QUESTIONS = (
-    "{w} {v} {E}?", "{w} does {E} {u}?", "{w} did {E} {u} {p}?", "{w} {v} the {n} {p} {E}?", "{w} is it with {E}?",
-    "{w} should they {u} for {E}?", "{E}: {w}?", "what about {E}?", "what stands at {E}?", "the {n} of {E}",
-    "do you know {w} {E} {v}?", "the {n} {v} to {E}?", "{w} is {v} {p} {E}?", "{w} can we {u} {p} {E}?",
-    "tell me {w} {E} {v}.", "I want to know {w} {v} {E}.", "{w} does the {n} of {E} {u}?", "what is there for {E}?",
-    "{w} belongs with {E}?", "{w} {v} the {m} of {E}?", "for {E}, {w}?", "{w} goes with {E}?", "{w} has {E}?",
-)  # fmt: skip
-
-
-def _loose_words(rng: Rng) -> dict[str, str]:
-    verb = rng.choice(w.MORE_VERBS)
-    odd = pseudo_word(rng)
-    return {
-        "u": verb if rng.random() < 0.9 else odd,
-        "v": rng.choice((f"{verb}s", f"{verb}ed", f"was {verb}ed", verb)) if rng.random() < 0.9 else f"{odd}s",
-        "n": rng.choice(w.MORE_NOUNS),
-        "m": rng.choice(w.NOUNS),
-        "a": rng.choice(w.ADJECTIVES),
-        "p": rng.choice(["in", "to", "by", "at", "with", "from", "under", "for", "as", "on", "into"]),
-        "t": rng.choice(w.ADVERBS + list(_ASIDES)),
-    }
-
-
-def loose_fact(rng: Rng, key: Key | None = None, form: str | None = None, kind: str | None = None) -> Fact:
-    """Something stands near a name, in words that the question need not share: only name and kind of value tell."""
-    line = form in _LOOSE_LINES if form else rng.random() < 0.25
-    form = form or rng.choice(_LOOSE_LINES if line else _LOOSE)
-    key = key or (make_key(rng, *rng.choice(_PAIR_KEYS)[1:]) if line else entity(rng))
-    kind = kind or rng.choice(list(_ASKS))
-    said = _loose_words(rng) | {"E": str(key), "V": "{V}"}
-    questions = []
-    for template in rng.sample(_LOOSE_QUESTIONS, 4):
-        other = _loose_words(rng)
-        asked = {name: word if rng.random() < 0.6 else other.get(name, word) for name, word in said.items()}
-        asked |= {"E": str(key), "w": rng.choice(_ASKS[kind])}
-        questions.append(first_upper(template.format(**asked)))
-
-    def like(rng: Rng) -> Fact:
-        return loose_fact(rng, key.vary(rng), form, kind if rng.random() < 0.8 else None)
-
-    value = VALUES[kind](rng)
-    return _fact("loose", str(key).lower(), form.format(**said), questions, value, like, line=line)
-
-
-Maker = Callable[[Rng], Fact]
-FAMILIES: dict[Maker, float] = {
-    attribute_fact: 36, loose_fact: 22, pair_fact: 12, register_fact: 6, pass_fact: 4, magic_fact: 5, place_fact: 5,
-    keep_fact: 7, event_fact: 4, said_fact: 5,
-}  # fmt: skip
-
-
-def any_fact(rng: Rng) -> Fact:
-    """A fact of a family drawn by the weights in `FAMILIES`."""
-    return rng.choices(list(FAMILIES), list(FAMILIES.values()))[0](rng)
-
-
-# Families whose questions stay unambiguous in a document of any length.
-DEMO_FAMILIES: tuple[Maker, ...] = (
-    attribute_fact,
-    register_fact,
-    magic_fact,
-    keep_fact,
-    event_fact,
-    pair_fact,
-    said_fact,
-)

@@ -12,47 +12,30 @@ from xl3m_integrations.bundled import words as w
 Rng = random.Random
 
 
+_ONSETS = "b c d f g h j k l m n p r s t v w z br cl dr fl gr kr pl sh st th tr".split()
+_VOWELS = "a e i o u ai ea io ou".split()
+_CODAS = ["", "", "l", "m", "n", "r", "s", "x"]
+_ENDINGS = "bury wick ford ley ton by stad mouth field wood haven worth dale burg nova ria ane ett ock ling".split()
+
+
 def pseudo_word(rng: Rng) -> str:
     """A pronounceable word of two or three syllables that no dictionary need hold."""
-    syllables = (
-        rng.choice(
-            [
-                "b",
-                "c",
-                "d",
-                "f",
-                "g",
-                "h",
-                "j",
-                "k",
-                "l",
-                "m",
-                "n",
-                "p",
-                "r",
-                "s",
-                "t",
-                "v",
-                "w",
-                "z",
-                "br",
-                "cl",
-                "dr",
-                "fl",
-                "gr",
-                "kr",
-                "pl",
-                "sh",
-                "st",
-                "th",
-                "tr",
-            ]
-        )
-        + rng.choice(["a", "e", "i", "o", "u", "ai", "ea", "io", "ou"])
-        + rng.choice(["", "", "l", "m", "n", "r", "s", "x"])
-        for _ in range(rng.choice((2, 2, 3)))
-    )
-    return "".join(syllables)
+    return "".join(_syllable(rng) for _ in range(rng.choice((2, 2, 3))))
+
+
+def _syllable(rng: Rng) -> str:
+    return rng.choice(_ONSETS) + rng.choice(_VOWELS) + rng.choice(_CODAS)
+
+
+def coined(rng: Rng) -> str:
+    """A word that looks like a name: made up, two words run together, or a stem with a common ending."""
+    draw = rng.random()
+    if draw < 0.3:
+        return pseudo_word(rng)
+    if draw < 0.55:
+        return rng.choice(w.ADJECTIVES + w.NOUNS) + rng.choice(w.NOUNS)
+    stem = _syllable(rng) if rng.random() < 0.5 else rng.choice(w.NOUNS + w.ADJECTIVES)
+    return stem + rng.choice(_ENDINGS)
 
 
 def first_upper(text: str) -> str:
@@ -85,14 +68,14 @@ def alnum(rng: Rng) -> str:
 def person(rng: Rng) -> str:
     """First and last name; one in eight is a made-up pair, so that names are copied and not recalled."""
     if rng.random() < 0.12:
-        return f"{pseudo_word(rng).title()} {pseudo_word(rng).title()}"
+        return f"{coined(rng).title()} {coined(rng).title()}"
     return f"{rng.choice(w.FIRST_NAMES)} {rng.choice(w.LAST_NAMES)}"
 
 
 def any_word(rng: Rng) -> str:
     """A plain word or, one time in three, a made-up one."""
     if rng.random() < 0.34:
-        return pseudo_word(rng)
+        return coined(rng)
     return rng.choice(rng.choice((w.ADJECTIVES, w.NOUNS, w.THINGS, w.COLOURS)))
 
 
@@ -175,16 +158,20 @@ class Key:
         return replace(self, words=(*self.words[:at], (pool, new), *self.words[at + 1 :]))
 
 
+def _noun(rng: Rng) -> str:
+    return rng.choice(w.NOUNS if rng.random() < 0.7 else w.MORE_NOUNS)
+
+
 _POOLS: dict[str, Callable[[Rng], str]] = {
-    "adjective": lambda rng: rng.choice(w.ADJECTIVES),
-    "noun": lambda rng: rng.choice(w.NOUNS),
+    "adjective": lambda rng: rng.choice(w.ADJECTIVES) if rng.random() < 0.9 else coined(rng),
+    "noun": lambda rng: _noun(rng) if rng.random() < 0.9 else coined(rng),
     "Adjective": lambda rng: rng.choice(w.ADJECTIVES).title(),
-    "Noun": lambda rng: rng.choice(w.NOUNS).title(),
-    "first": lambda rng: rng.choice(w.FIRST_NAMES) if rng.random() < 0.8 else pseudo_word(rng).title(),
-    "last": lambda rng: rng.choice(w.LAST_NAMES) if rng.random() < 0.8 else pseudo_word(rng).title(),
-    "city": lambda rng: rng.choice(w.CITIES),
-    "pseudo": pseudo_word,
-    "Pseudo": lambda rng: pseudo_word(rng).title(),
+    "Noun": lambda rng: _noun(rng).title(),
+    "first": lambda rng: rng.choice(w.FIRST_NAMES) if rng.random() < 0.75 else coined(rng).title(),
+    "last": lambda rng: rng.choice(w.LAST_NAMES) if rng.random() < 0.75 else coined(rng).title(),
+    "city": lambda rng: rng.choice(w.CITIES) if rng.random() < 0.85 else coined(rng).title(),
+    "pseudo": coined,
+    "Pseudo": lambda rng: coined(rng).title(),
     "small": lambda rng: str(rng.randint(1, 99)),
     "letter": lambda rng: rng.choice("ABCDEFGHJKLMNPRSTUVWXYZ"),
     "kind": lambda rng: rng.choice(["unit", "gate", "room", "box", "locker", "station", "house", "platform", "tank"]),
@@ -214,14 +201,17 @@ _ENTITY_FORMS: tuple[tuple[int, str, str], ...] = (
     (1, "kind letter small", "{} {}{}"),
     (2, "city", "{}"),
     (2, "Pseudo", "{}"),
-    (1, "Pseudo Pseudo", "{} {}"),
-    (2, "pseudo pseudo", "{}-{}"),
+    (2, "Pseudo Pseudo", "{} {}"),
+    (3, "pseudo pseudo", "{}-{}"),
+    (3, "pseudo noun", "{}-{}"),
     (1, "noun", "the {}"),
     (1, "Adjective Noun", "{} {}"),
     (1, "adjective thing", "the {} {}"),
     (2, "last noun", "the {} {}"),
     (1, "city noun", "the {} {}"),
-    (2, "Pseudo noun", "the {} {}"),
+    (8, "Pseudo noun", "the {} {}"),
+    (2, "Pseudo thing", "the {} {}"),
+    (2, "adjective noun Pseudo", "the {} {} of {}"),
     (1, "Noun noun", "the {} {}"),
 )
 
