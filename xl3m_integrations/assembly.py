@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from xl3m_integrations.errors import SettingError
-from xl3m_integrations.types import KeyContext, ScoredSegment, Span
+from xl3m_integrations.types import Certainty, KeyContext, ScoredSegment, Span
 
 SEPARATOR = "\n\n"
 
@@ -25,6 +25,7 @@ def assemble(
     segments: Sequence[ScoredSegment],
     cut: Callable[[int, int], str],
     fits: Callable[[str], bool] | None = None,
+    certainty: Certainty | None = None,
 ) -> KeyContext:
     """Splice segments in document order.
 
@@ -33,6 +34,7 @@ def assemble(
         cut: Gives the document's text between two offsets.
         fits: Whether a text is within the reader's budget; None means any is. Where not all segments fit, the best are
             taken, by rank, as many as do; never a part of one.
+        certainty: Handed on.
 
     Raises:
         SettingError: Not even the best segment fits.
@@ -54,6 +56,7 @@ def assemble(
         spans=merged_spans(ranked[:count]),
         segments=_in_order(ranked[:count]),
         dropped=_in_order(ranked[count:]),
+        certainty=certainty,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from typing_extensions import Unpack
@@ -13,7 +13,7 @@ from xl3m_integrations.engine import XL3M, Choice
 from xl3m_integrations.errors import InputError
 from xl3m_integrations.fitting import Window
 from xl3m_integrations.splitting import SplitPrompt, question_of, split_prompt
-from xl3m_integrations.types import KeyContext, ScoredSegment
+from xl3m_integrations.types import Certainty, KeyContext, ScoredSegment
 
 Role = Literal["system", "user", "assistant", "tool"]
 SHORT = 128  # tokens up to which an earlier turn is kept whole, the latest first, in half of the window at most
@@ -49,14 +49,15 @@ class FittedConversation:
     question: str | None = None
 
     def info(self) -> dict[str, Any]:
-        """Spans, scores and token count, as frameworks put them beside an answer."""
+        """Spans, scores, certainty and token count, as frameworks put them beside an answer."""
         kept: dict[str, Any] = {"prompt_tokens": self.tokens}
         if self.question is None:
             return kept
         cut = sorted(self.contexts.items())
         spans = [{"message": number, "spans": [list(span) for span in context.spans]} for number, context in cut]
         scores = [segment.score for _, context in cut for segment in context.segments]
-        return {**kept, "xl3m_spans": spans, "xl3m_scores": scores}
+        sure = next((context.certainty.info() for _, context in cut if context.certainty), {})
+        return {**kept, "xl3m_spans": spans, "xl3m_scores": scores, **sure}
 
 
 def fit_conversation(
@@ -166,15 +167,15 @@ def _best(
         chosen: dict[int, list[ScoredSegment]] = {}
         for segment, number in ranked[:count]:
             chosen.setdefault(number, []).append(segment)
-        return {number: _assembled(segments, contents[number]) for number, segments in chosen.items()}
+        sure = selections[0].certainty
+        return {number: _assembled(segments, contents[number], sure) for number, segments in chosen.items()}
 
     return spliced(most_that_fit(len(ranked), lambda count: fits(spliced(count))))
 
 
-def _assembled(segments: Sequence[ScoredSegment], text: str) -> KeyContext:
-    return assemble(segments, lambda start, end: text[start:end])
+def _assembled(segments: Sequence[ScoredSegment], text: str, certainty: Certainty | None) -> KeyContext:
+    return assemble(segments, lambda start, end: text[start:end], certainty=certainty)
 
 
 def _moved(context: KeyContext, by: int) -> KeyContext:
-    spans = tuple((start + by, end + by) for start, end in context.spans)
-    return KeyContext(context.text, spans, context.segments, context.dropped)
+    return replace(context, spans=tuple((start + by, end + by) for start, end in context.spans))

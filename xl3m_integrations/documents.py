@@ -70,11 +70,14 @@ class Document:
         return self._whole if len(self._whole) <= characters else None
 
     def pieces(self) -> Iterator[str]:
-        """The text from front to back, in pieces. May be called once.
+        """The text from front to back, in pieces; a streamed one comes from its temporary file after the first time.
 
         Raises:
             InputError: There is no text, or nothing but whitespace.
         """
+        if self._ended:
+            yield from [self._whole] if self._whole is not None else self._reread()
+            return
         for piece in [self._whole] if self._whole is not None else self._spooled():
             self._read += len(piece)
             self._blank = self._blank and not piece.strip()
@@ -97,6 +100,11 @@ class Document:
         self._spool.seek(byte)
         stop = self._marks[last][1] - byte if last < len(self._marks) else -1
         return self._spool.read(stop).decode("utf-8")[start - character : end - character]
+
+    def _reread(self) -> Iterator[str]:
+        starts = [character for character, _ in self._marks]
+        for start, end in zip(starts, [*starts[1:], self._read], strict=True):
+            yield self.slice(start, end)
 
     def _spooled(self) -> Iterator[str]:
         # Not in a `with`: the file lives as long as the document, whose excerpts are read after the pass.

@@ -21,10 +21,10 @@ from xl3m_integrations.certainty import Measure, get_measure
 from xl3m_integrations.documents import Document, Text
 from xl3m_integrations.errors import InputError, SettingError
 from xl3m_integrations.prompts import require_question
-from xl3m_integrations.scoring import ProgressCallback, score
+from xl3m_integrations.scoring import ProgressCallback, score, score_hops
 from xl3m_integrations.segmentation import Segmenter
 from xl3m_integrations.selection import AdaptiveGap, Budget, Selector, TopK
-from xl3m_integrations.types import Answer, KeyContext, Selection
+from xl3m_integrations.types import Answer, Certainty, KeyContext, Selection
 
 if TYPE_CHECKING:
     import torch
@@ -45,6 +45,8 @@ class Choice(TypedDict, total=False):
         measure: Name of a measure, or a measure object; None takes the engine's.
         keep_first: Keep so many segments from the document's beginning in any case.
         keep_last: Keep so many segments from its end in any case.
+        hops: How often the document is read: with 2, once more with the best segment of the first time beside each
+            segment, for questions whose answer needs two passages; with 3, …
         progress: Called about ten times a second with the pass's `Progress`.
         journal: File that keeps each segment's evidence as it comes, so that the same call after a crash goes on where
             it stopped; it is made where there is none. What another model, setting or question left is never used.
@@ -56,6 +58,7 @@ class Choice(TypedDict, total=False):
     measure: str | Measure | None
     keep_first: int
     keep_last: int
+    hops: int
     progress: ProgressCallback | None
     journal: str | Path | None
 
@@ -220,6 +223,7 @@ class XL3M:
         measure: str | Measure | None = None,
         keep_first: int = 0,
         keep_last: int = 0,
+        hops: int = 1,
         progress: ProgressCallback | None = None,
         journal: str | Path | None = None,
     ) -> list[Selection]:
@@ -234,6 +238,7 @@ class XL3M:
             measure: See `Choice`.
             keep_first: See `Choice`; of every document.
             keep_last: See `Choice`; of every document.
+            hops: See `Choice`.
             progress: See `Choice`.
             journal: See `Choice`.
 
@@ -242,17 +247,17 @@ class XL3M:
         """
         # A small reader is led astray by look-alikes beside the right passage, so the cut is where the scores drop.
         default = AdaptiveGap(1, self._most_kept)
-        selector = _selector(top_k, token_budget, selection, measure, keep_first, keep_last) or default
+        selector = _selector(top_k, token_budget, selection, measure, keep_first, keep_last, hops) or default
         chosen = self.measure if measure is None else get_measure(measure)
         documents = [Document.of(text) for text in texts]
         scorer = self.scorer if journal is None else JournaledScorer(self.scorer, journal)
-        scored = score(documents, require_question(question), chosen, self.segmenter, scorer, progress)
+        scored = score_hops(documents, require_question(question), chosen, hops, self.segmenter, scorer, progress)
         return [
             Selection(
                 question=question,
                 measure=chosen.name,
                 segments=kept,
-                key_context=assemble(kept, document.slice),
+                key_context=assemble(kept, document.slice, certainty=scored.certainty),
                 scores=scored.scores(number),
                 tokens=scored.tokens(number),
                 characters=document.characters or 0,
@@ -306,6 +311,8 @@ class XL3M:
         limit = self._limit(max_new_tokens)
         context, selected = self._read_for(text, question, limit, how)
         reader = self._reader()
+        if selected is None:
+            context = replace(context, certainty=self._certainty(context.text, question))
         pieces = reader.stream(
             context.text, question, max_new_tokens=limit, stop=_stops(stop), **(reader_options or {})
         )
@@ -334,6 +341,15 @@ class XL3M:
         yield from self._reader().stream(context.text, question, max_new_tokens=limit, stop=_stops(stop), **options)
 
     # ------------------------------------------------------------------------------------------ what they share
+    def _certainty(self, text: str, question: str) -> Certainty | None:
+        """For a text that was read whole, from its segments."""
+        looks_twice = getattr(self.measure, "second", None) is not None
+        return (
+            score([Document(text)], question, self.measure, self.segmenter, self.scorer).certainty
+            if looks_twice
+            else None
+        )
+
     def _read_for(self, text: Text, question: str, limit: int, how: Choice) -> tuple[KeyContext, Selection | None]:
         """The key context that fits the reader's window, and the selection it was made from, if one was needed."""
         reader = self._reader()
@@ -371,7 +387,8 @@ class XL3M:
         if whole is not None and whole.strip() and count(whole) <= room:
             return KeyContext(whole, ((0, len(whole)),)), None
         selected = self.select(document, question, **how)
-        context = assemble(selected.segments, document.slice, lambda text: count(text) <= room)
+        fits = lambda text: count(text) <= room  # noqa: E731
+        context = assemble(selected.segments, document.slice, fits, selected.certainty)
         if context.dropped and asked is not None:
             warnings.warn(
                 f"{len(context.dropped)} of {len(selected.segments)} kept segments do not fit the {room} tokens that "
@@ -399,6 +416,7 @@ def _selector(
     measure: str | Measure | None = None,
     keep_first: int = 0,
     keep_last: int = 0,
+    hops: int = 1,
     progress: ProgressCallback | None = None,
     journal: str | Path | None = None,
 ) -> Selector | None:
@@ -406,6 +424,8 @@ def _selector(
     get_measure(measure)
     if keep_first < 0 or keep_last < 0:
         raise SettingError(f"keep_first is {keep_first} and keep_last is {keep_last}; neither may be negative.")
+    if not isinstance(hops, int) or hops < 1:
+        raise SettingError(f"hops is {hops!r}; it must be a whole number, at least 1.")
     given = [
         name
         for name, value in (("top_k", top_k), ("token_budget", token_budget), ("selection", selection))

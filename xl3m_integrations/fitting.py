@@ -11,7 +11,7 @@ from typing_extensions import Unpack
 from xl3m_integrations.engine import XL3M, Choice
 from xl3m_integrations.errors import InputError
 from xl3m_integrations.splitting import SplitPrompt, split_prompt
-from xl3m_integrations.types import KeyContext, ScoredSegment, Span
+from xl3m_integrations.types import Certainty, KeyContext, ScoredSegment, Span
 
 SEAM_TOKENS = 4  # where head, context and tail meet, tokens may come out differently than counted apart
 
@@ -46,6 +46,7 @@ class FittedPrompt:
         spans: Which characters of the original prompt's context are in it; None where the prompt fitted as it was.
         segments: The segments behind the spans; offsets count from the beginning of the context.
         question: What the scorer was asked; None where the prompt fitted as it was.
+        certainty: See `KeyContext.certainty`.
     """
 
     prompt: str
@@ -53,14 +54,16 @@ class FittedPrompt:
     spans: tuple[Span, ...] | None = None
     segments: tuple[ScoredSegment, ...] = ()
     question: str | None = None
+    certainty: Certainty | None = None
 
     def info(self) -> dict[str, Any]:
-        """Spans, scores and token count, as frameworks put them beside an answer."""
+        """Spans, scores, certainty and token count, as frameworks put them beside an answer."""
         kept = {"prompt_tokens": self.tokens}
         if self.spans is None:
             return kept
         scores = [segment.score for segment in self.segments]
-        return {**kept, "xl3m_spans": [list(span) for span in self.spans], "xl3m_scores": scores}
+        sure = self.certainty.info() if self.certainty else {}
+        return {**kept, "xl3m_spans": [list(span) for span in self.spans], "xl3m_scores": scores, **sure}
 
 
 def fit_prompt(
@@ -104,7 +107,7 @@ def fit_prompt(
     fitted = parts.head + context.text + parts.tail
     at = len(parts.head)
     spans = tuple((start + at, end + at) for start, end in context.spans)
-    return FittedPrompt(fitted, window.count(fitted), spans, context.segments, parts.question)
+    return FittedPrompt(fitted, window.count(fitted), spans, context.segments, parts.question, context.certainty)
 
 
 def fit_context(xl3m: XL3M, parts: SplitPrompt, window: Window, **how: Unpack[Choice]) -> KeyContext:

@@ -9,12 +9,13 @@ from dataclasses import replace
 
 import torch
 
+from xl3m_integrations.assembly import SEPARATOR
 from xl3m_integrations.backends.base import Evidence, Scorer
-from xl3m_integrations.certainty import Measure
+from xl3m_integrations.certainty import ANSWER_COLUMNS, Measure, SecondLook
 from xl3m_integrations.documents import Document
 from xl3m_integrations.segmentation import Segmenter
 from xl3m_integrations.selection import Selector
-from xl3m_integrations.types import Progress, ScoredSegment, Segment
+from xl3m_integrations.types import Certainty, Progress, ScoredSegment, Segment
 
 ProgressCallback = Callable[[Progress], None]
 _SECONDS_BETWEEN_REPORTS = 0.1
@@ -35,6 +36,8 @@ class Scored:
         self._start, self._end = array("q"), array("q")
         self._evidence, self._scores = array("d"), array("d")
         self._document_tokens = [0] * len(documents)
+        self._again: dict[int, dict[str, float]] = {}  # row -> what the second look saw
+        self.certainty: Certainty | None = None
         self.seconds = 0.0
 
     def __len__(self) -> int:
@@ -51,22 +54,90 @@ class Scored:
         self._evidence.extend(evidence)
         self._document_tokens[segment.document] = segment.token + len(segment.ids)
 
+    def rank(self, scorer: Scorer, question: str, found: str = "") -> None:
+        """Score all segments, and look again at the best of them where the measure does so.
+
+        Args:
+            scorer: Reads the best segments again.
+            question: The question.
+            found: See `score`.
+        """
+        scores = self._measure.score(self._table())
+        second: SecondLook | None = getattr(self._measure, "second", None)
+        best = scores.sort(descending=True, stable=True).indices[: second.segments if second else 0]
+        if second is not None and (fitting := self._fitting(second, scorer, question, found, best.tolist())):
+            second, segments = fitting
+            evidence = torch.tensor([e for _, e in scorer.evidence(segments, question, second)], dtype=torch.float64)
+            scores[best] = self._above_the_others(second.score(evidence), scores, best)
+            self._note(second, evidence, best.tolist())
+        self._scores = array("d", scores.tolist())
+
+    def _fitting(
+        self, second: SecondLook, scorer: Scorer, question: str, found: str, rows: Sequence[int]
+    ) -> tuple[SecondLook, list[Segment]] | None:
+        """The second look and its segments, as short as the window asks for; None where it has no room for any."""
+        encode = scorer.tokenizer.ids
+        texts = [self._documents[self._document[row]].slice(self._start[row], self._end[row]) for row in rows]
+        segments = [
+            Segment(self._index[row], self._start[row], self._end[row], text, encode(text + found), self._document[row])
+            for row, text in zip(rows, texts, strict=True)
+        ]
+        room = scorer.window - scorer.overhead(question) - max(len(segment.ids) for segment in segments)
+        return (replace(second, answer_tokens=min(room, second.answer_tokens)), segments) if room > 0 else None
+
+    @staticmethod
+    def _above_the_others(again: torch.Tensor, scores: torch.Tensor, best: torch.Tensor) -> torch.Tensor:
+        """The second look's scores, raised so that all are above those of segments that were not looked at again."""
+        others = torch.ones(len(scores), dtype=torch.bool)
+        others[best] = False
+        return again - again.min() + (scores[others].max() + 1e-6 if others.any() else 0.0)
+
+    def _note(self, second: SecondLook, evidence: torch.Tensor, rows: Sequence[int]) -> None:
+        regrets = second.regret(evidence).tolist()
+        for row, regret, seen in zip(rows, regrets, evidence.tolist(), strict=True):
+            self._again[row] = {**dict(zip(ANSWER_COLUMNS, seen, strict=False)), "regret": regret}
+        self.certainty = second.certainty(evidence, int(second.score(evidence).argmax()))
+
+    def _table(self) -> torch.Tensor:
+        return torch.tensor(self._evidence, dtype=torch.float64).view(len(self), len(self._measure.columns))
+
     def keep(self, selector: Selector, keep_first: int = 0, keep_last: int = 0) -> list[tuple[ScoredSegment, ...]]:
         """The kept segments of each document, in its order. Of equal scores the earlier segment is better."""
-        evidence = torch.tensor(self._evidence, dtype=torch.float64).view(len(self), len(self._measure.columns))
-        scores = self._measure.score(evidence)
-        order = scores.sort(descending=True, stable=True).indices.tolist()
-        self._scores = array("d", scores.tolist())
+        order = sorted(range(len(self)), key=lambda row: (-self._scores[row], row))
         count = selector.count([self._scores[row] for row in order], [self._tokens[row] for row in order])
         kept = set(order[:count]) | self._ends(keep_first, keep_last)
         chosen: list[list[ScoredSegment]] = [[] for _ in self._documents]
         ranks = {row: rank for rank, row in enumerate(order, 1) if row in kept}
+        width = len(self._measure.columns)
         for row in sorted(kept):
-            chosen[self._document[row]].append(self._segment(row, ranks[row], evidence[row].tolist()))
+            evidence = self._evidence[row * width : (row + 1) * width]
+            chosen[self._document[row]].append(self._segment(row, ranks[row], evidence))
         return [tuple(segments) for segments in chosen]
 
+    def best_text(self) -> tuple[int, str]:
+        """Row and text of the best segment."""
+        row = max(range(len(self)), key=lambda row: (self._scores[row], -row))
+        return row, self._documents[self._document[row]].slice(self._start[row], self._end[row])
+
+    def join(self, later: Scored, passed: Sequence[int]) -> None:
+        """Take in the scores of a later hop over the same segments: of each segment, how far it is from a hop's best.
+
+        Args:
+            later: What the later hop scored.
+            passed: Rows that it was given, which cannot be its find.
+        """
+        theirs = array("d", later._scores)
+        for row in passed:
+            theirs[row] = min(theirs)
+        ours_best, theirs_best = max(self._scores), max(theirs)
+        pairs = zip(self._scores, theirs, strict=True)
+        self._scores = array("d", (max(ours - ours_best, other - theirs_best) for ours, other in pairs))
+        self._again = later._again | self._again
+        self.certainty = later.certainty
+        self.seconds += later.seconds
+
     def scores(self, document: int) -> tuple[float, ...]:
-        """Scores of all segments of a document, by index, once `keep` has computed them."""
+        """Scores of all segments of a document, by index, once `rank` has computed them."""
         return tuple(value for value, own in zip(self._scores, self._document, strict=True) if own == document)
 
     def tokens(self, document: int) -> int:
@@ -81,7 +152,7 @@ class Scored:
             rows[document].append(row)
         return {row for own in rows for row in own[:keep_first] + own[max(0, len(own) - keep_last) :]}
 
-    def _segment(self, row: int, rank: int, evidence: list[float]) -> ScoredSegment:
+    def _segment(self, row: int, rank: int, evidence: Sequence[float]) -> ScoredSegment:
         start, end = self._start[row], self._end[row]
         return ScoredSegment(
             index=self._index[row],
@@ -90,9 +161,30 @@ class Scored:
             text=self._documents[self._document[row]].slice(start, end),
             score=self._scores[row],
             rank=rank,
-            evidence=dict(zip(self._measure.columns, evidence, strict=True)),
+            evidence=dict(zip(self._measure.columns, evidence, strict=True)) | self._again.get(row, {}),
             tokens=self._tokens[row],
         )
+
+
+def score_hops(
+    documents: Sequence[Document],
+    question: str,
+    measure: Measure,
+    hops: int,
+    segmenter: Segmenter,
+    scorer: Scorer,
+    progress: ProgressCallback | None = None,
+) -> Scored:
+    """`score`, once per hop, each time with the best segments of the hops before beside every segment."""
+    scored = latest = score(documents, question, measure, segmenter, scorer, progress)
+    passed, found = list[int](), ""
+    for _ in range(hops - 1):
+        row, text = latest.best_text()
+        passed.append(row)
+        found += SEPARATOR + text
+        latest = score(documents, question, measure, segmenter, scorer, progress, found)
+        scored.join(latest, passed)
+    return scored
 
 
 def score(
@@ -102,8 +194,18 @@ def score(
     segmenter: Segmenter,
     scorer: Scorer,
     progress: ProgressCallback | None = None,
+    found: str = "",
 ) -> Scored:
     """Let the scorer read every segment of every document.
+
+    Args:
+        documents: The documents.
+        question: The question.
+        measure: What scores.
+        segmenter: Cuts the documents.
+        scorer: Reads the segments.
+        progress: Called about ten times a second.
+        found: What an earlier hop found; it stands between each segment and the question.
 
     Raises:
         InputError: A document is empty or not valid Unicode, or a sub-context does not fit the window.
@@ -115,7 +217,9 @@ def score(
     lengths = [document.characters for document in documents]
     total = None if None in lengths else sum(length or 0 for length in lengths)
     done = tokens = passed = 0
-    for segment, evidence in scorer.evidence(_segments(documents, segmenter), question, measure):
+    tail = scorer.tokenizer.ids(found) if found else []
+    overhead += len(tail)
+    for segment, evidence in _evidence(_segments(documents, segmenter), tail, scorer, question, measure):
         scored.add(segment, evidence)
         tokens += len(segment.ids) + overhead
         passed, done = _advance(segment, passed, done)
@@ -123,6 +227,7 @@ def score(
         if progress is not None and now - reported >= _SECONDS_BETWEEN_REPORTS:
             progress(Progress(passed + done, total, len(scored), tokens, now - began))
             reported = now
+    scored.rank(scorer, question, found)
     scored.seconds = time.monotonic() - began
     if progress is not None:
         progress(Progress(passed + done, passed + done, len(scored), tokens, scored.seconds))
@@ -135,6 +240,18 @@ def _segments(documents: Sequence[Document], segmenter: Segmenter) -> Iterator[S
             yield from segmenter.segments(document.pieces(), number)
         else:
             yield from (replace(segment, document=number) for segment in document.prepared)
+
+
+def _evidence(
+    segments: Iterator[Segment], tail: list[int], scorer: Scorer, question: str, measure: Measure
+) -> Iterator[tuple[Segment, Evidence]]:
+    """The scorer's evidence of segments that are each followed by `tail`."""
+    if not tail:
+        yield from scorer.evidence(segments, question, measure)
+        return
+    longer = (replace(segment, ids=[*segment.ids, *tail]) for segment in segments)
+    for segment, evidence in scorer.evidence(longer, question, measure):
+        yield replace(segment, ids=segment.ids[: -len(tail)]), evidence
 
 
 def _advance(segment: Segment, passed: int, done: int) -> tuple[int, int]:

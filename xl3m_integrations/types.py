@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 Span = tuple[int, int]
 
@@ -56,6 +57,35 @@ class ScoredSegment:
     tokens: int = 0
 
 
+FOUND = 0.5  # probability from which on the answer counts as found
+
+
+@dataclass(frozen=True, slots=True)
+class Certainty:
+    """How sure the model is that the text holds the answer.
+
+    Attributes:
+        nats: Doubt: minus the log-probability of the answer, and half of what other segments explain better of the
+            question. 0 is none.
+        probability: The same between 0 and 1, calibrated on the bundled model; `float()` gives it.
+    """
+
+    nats: float
+    probability: float
+
+    @property
+    def found(self) -> bool:
+        """Whether the probability is at least `FOUND`, one half."""
+        return self.probability >= FOUND
+
+    def __float__(self) -> float:
+        return self.probability
+
+    def info(self) -> dict[str, Any]:
+        """As frameworks put it beside a passage or an answer."""
+        return {"xl3m_certainty": self.probability, "xl3m_found": self.found}
+
+
 @dataclass(frozen=True, slots=True)
 class KeyContext:
     """The kept segments spliced in document order.
@@ -65,12 +95,15 @@ class KeyContext:
         spans: (start, end) of each excerpt in the document; overlapping and touching segments are merged.
         segments: The segments in it, in document order. Empty where the whole text was taken without scoring.
         dropped: Kept segments that did not fit the token budget, in document order.
+        certainty: How sure the model is that the best segment, of all documents selected from together, holds the
+            answer; None where the measure takes one look only, or where nothing was scored.
     """
 
     text: str
     spans: tuple[Span, ...]
     segments: tuple[ScoredSegment, ...] = field(repr=False, default=())
     dropped: tuple[ScoredSegment, ...] = field(repr=False, default=())
+    certainty: Certainty | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +132,16 @@ class Selection:
     seconds: float = 0.0
     reused: int = 0
 
+    @property
+    def certainty(self) -> Certainty | None:
+        """The key context's."""
+        return self.key_context.certainty
+
+    @property
+    def found(self) -> bool | None:
+        """Whether the text holds the answer, by `Certainty.found`; None where it is not known."""
+        return None if self.certainty is None else self.certainty.found
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -117,6 +160,16 @@ class Answer:
     key_context: KeyContext
     prompt_tokens: int = 0
     selection: Selection | None = field(repr=False, default=None)
+
+    @property
+    def certainty(self) -> Certainty | None:
+        """How sure the model is that the text holds the answer; None where the measure takes one look only."""
+        return self.key_context.certainty
+
+    @property
+    def found(self) -> bool | None:
+        """Whether the text holds the answer, by `Certainty.found`; None where it is not known."""
+        return None if self.certainty is None else self.certainty.found
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from models import WINDOW, make_backend, make_model, make_tokenizer, shared_mode
 
 from xl3m_integrations import XL3M, AdaptiveGap, Entropy, InputError, Progress, SettingError, TopK, scoring
 from xl3m_integrations.backends.transformers import TransformersBackend
-from xl3m_integrations.certainty import Needs, Observation
+from xl3m_integrations.certainty import Blend, Needs, Observation
 
 TEXT = text_of(3_000, seed=1)
 QUESTION = "What is the special magic number for the harbour?"
@@ -91,7 +91,8 @@ def test_spans_are_merged_and_spell_the_key_context(xl3m: XL3M):
 
 @pytest.mark.parametrize("measure", ["entropy", "question_likelihood", "answer_entropy", "blend"])
 def test_scores_are_made_from_the_evidence(xl3m: XL3M, measure: str):
-    selection = xl3m.select(TEXT, QUESTION, top_k=10**6, measure=measure)
+    chosen = Blend(second=None) if measure == "blend" else measure
+    selection = xl3m.select(TEXT, QUESTION, top_k=10**6, measure=chosen)
     rows = [tuple(s.evidence.values()) for s in selection.segments]
     if measure != "blend":
         assert selection.scores == pytest.approx([-row[0] for row in rows])

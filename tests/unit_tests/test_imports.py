@@ -16,7 +16,7 @@ PACKAGE = "xl3m_integrations"
 STAGES = {  # module -> the package's modules that it may import
     "errors": set(),
     "types": set(),
-    "certainty": {"errors"},
+    "certainty": {"errors", "types"},
     "selection": {"errors"},
     "prompts": {"errors"},
     "tokens": {"errors", "prompts"},

@@ -131,7 +131,7 @@ def test_a_budget_counts_the_segments_own_tokens(run):
 
 
 def test_a_measure_with_two_columns_keeps_both_by_name(run):
-    scored = run([lines(20)], lambda s: (1.0, float(s.index == 4)), measure=Blend())
+    scored = run([lines(20)], lambda s: (1.0, float(s.index == 4)), measure=Blend(second=None))
     [[best]] = scored.keep(TopK(1))
     assert (best.index, best.rank, best.evidence) == (4, 1, {"entropy": 1.0, "gain": 1.0})
 

@@ -91,7 +91,13 @@ class JournaledScorer:
     def evidence(
         self, segments: Iterable[Segment], question: str, measure: Measure
     ) -> Iterator[tuple[Segment, Evidence]]:
-        """See `Scorer.evidence`. What was computed before an error or a stop is kept."""
+        """See `Scorer.evidence`. What was computed before an error or a stop is kept.
+
+        Evidence of no fixed width, as of a second look at a few segments, is computed anew.
+        """
+        if not measure.columns:
+            yield from self.scorer.evidence(segments, question, measure)
+            return
         settings = {"scorer": self.fingerprint, "measure": _identity(measure), "question": question}
         with closing(Journal(self.path)) as journal:
             run = _Run(journal, settings, len(measure.columns))

@@ -110,7 +110,7 @@ class ChatXL3M(ReaderFields, EngineFields, BaseChatModel):
 
     Response metadata:
         `model_name`; where something was cut also `xl3m_spans` (per message, characters that were kept) and
-        `xl3m_scores`. Token counts are in `usage_metadata`.
+        `xl3m_scores`, `xl3m_certainty` and `xl3m_found`. Token counts are in `usage_metadata`.
     """
 
     model_config = STRICT

@@ -82,6 +82,9 @@ class XL3MCompressor(EngineFields, BaseDocumentCompressor):
             The best score among the document's kept segments; higher is better, comparable within one call.
         xl3m_spans: list of [start, end]
             Where the excerpts stand in the source's `page_content`, in characters.
+        xl3m_certainty: float, xl3m_found: bool
+            How sure the model is, from 0 to 1, that the best passage of all holds the answer, and whether that is at
+            least one half; absent where the measure takes one look only.
         start_index: int
             With output="spans": where the excerpt begins in the source (added to the source's own `start_index`, if it
             has one).
@@ -188,7 +191,8 @@ def _metadata(document: Document, selection: Selection, spans: Sequence[Span], *
     touching = [s for s in selection.segments if any(s.start < end and s.end > start for start, end in spans)]
     score = max(segment.score for segment in touching)
     marks = {"relevance_score": score, "xl3m_spans": [list(span) for span in spans]}
-    return deepcopy(document.metadata) | marks | more
+    sure = selection.certainty.info() if selection.certainty else {}
+    return deepcopy(document.metadata) | marks | sure | more
 
 
 def _as_documents(document: Document, selection: Selection) -> Iterator[Document]:

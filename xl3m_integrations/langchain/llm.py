@@ -96,7 +96,7 @@ class XL3MLLM(ReaderFields, EngineFields, BaseLLM):
 
     Generation info:
         `prompt_tokens` and `completion_tokens`; where something was cut also `xl3m_spans` (characters of the prompt
-        that were kept) and `xl3m_scores`.
+        that were kept), `xl3m_scores`, `xl3m_certainty` and `xl3m_found`.
     """
 
     model_config = STRICT

@@ -85,8 +85,11 @@ class XL3MPostprocessor(EngineFields, BaseNodePostprocessor):
             Where the excerpts stand in the source node's text, in characters.
         metadata["xl3m_retrieval_score"]: float
             The score that the node came with, if it had one.
+        metadata["xl3m_certainty"]: float, metadata["xl3m_found"]: bool
+            How sure the model is, from 0 to 1, that the best passage of all holds the answer, and whether that is at
+            least one half; absent where the measure takes one look only.
 
-        Both metadata keys are excluded from what LLMs and embedding models see. Nodes without text, such as images,
+        These metadata keys are excluded from what LLMs and embedding models see. Nodes without text, such as images,
         come back as they are, at their place; nodes whose text is empty are left out.
 
     Events:
@@ -163,6 +166,8 @@ def _cut(source: NodeWithScore, scored: str, selection: Selection) -> NodeWithSc
     text = source.node.get_content(MetadataMode.NONE)
     spans = _within(text, scored, selection.key_context.spans)
     marks: dict[str, Any] = {SPANS: [list(span) for span in spans]}
+    if selection.certainty is not None:
+        marks |= selection.certainty.info()
     if source.score is not None:
         marks[RETRIEVAL_SCORE] = source.score
     node = _copied(source.node, marks)

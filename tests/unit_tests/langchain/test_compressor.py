@@ -46,7 +46,8 @@ def test_documents_keep_id_and_metadata_and_gain_score_and_spans(xl3m: XL3M, doc
     assert kept
     for document in kept:
         source = sources[document.id]
-        own = {"relevance_score", "xl3m_spans"}
+        own = {"relevance_score", "xl3m_spans", "xl3m_certainty", "xl3m_found"}
+        assert document.metadata["xl3m_found"] == (document.metadata["xl3m_certainty"] >= 0.5)
         assert {k: v for k, v in document.metadata.items() if k not in own} == source.metadata
         excerpts = [source.page_content[start:end] for start, end in document.metadata["xl3m_spans"]]
         assert document.page_content == "\n\n".join(excerpts)

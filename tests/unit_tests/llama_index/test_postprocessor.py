@@ -35,7 +35,7 @@ from xl3m_integrations.llama_index import XL3MPostprocessor
 QUERY = "What is the pin of the blue locker?"
 FACT = "The pin of the blue locker is 7781."
 RAIN = "It rained again, and the ferry left on time. "
-OWN_KEYS = {"xl3m_spans", "xl3m_retrieval_score"}
+OWN_KEYS = {"xl3m_spans", "xl3m_retrieval_score", "xl3m_certainty", "xl3m_found"}
 
 
 @pytest.fixture

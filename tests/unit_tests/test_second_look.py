@@ -1,0 +1,225 @@
+"""The second look at the best segments, certainty, and further hops."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from models import make_backend, text_of
+
+from xl3m_integrations import XL3M, SettingError
+from xl3m_integrations.backends.base import Evidence
+from xl3m_integrations.certainty import (
+    DOUBT_OF_REGRET,
+    DOUBT_SCALE,
+    EVEN_DOUBT,
+    Blend,
+    Entropy,
+    Measure,
+    Observation,
+    SecondLook,
+    regret,
+)
+from xl3m_integrations.documents import Document
+from xl3m_integrations.scoring import Scored, score
+from xl3m_integrations.segmentation import Segmenter
+from xl3m_integrations.selection import TopK
+from xl3m_integrations.tokens import TextTokenizer
+from xl3m_integrations.types import Certainty, Segment
+
+QUESTION = "Which?"
+rows = st.lists(st.lists(st.floats(-20, 0), min_size=3, max_size=3), min_size=1, max_size=8)
+
+
+# ---------------------------------------------------------------------------------------------- the mathematics
+@settings(deadline=None)
+@given(rows=rows, cap=st.floats(0.1, 10))
+def test_regret_is_how_far_each_token_is_from_its_best_capped(rows, cap):
+    seen = regret(torch.tensor(rows, dtype=torch.float64), cap)
+    best = [max(column) for column in zip(*rows, strict=True)]
+    expected = [sum(min(cap, top - own) for top, own in zip(best, row, strict=True)) for row in rows]
+    assert seen.tolist() == pytest.approx(expected)
+
+
+def test_evidence_counts_the_answer_up_to_its_end():
+    def logs(*row: float) -> list[float]:
+        return [math.log(p) for p in row]
+
+    answer = torch.tensor([[logs(0.5, 0.5), logs(0.9, 0.1), logs(0.2, 0.8)]])
+    seen = Observation(
+        next=answer[:, 0],
+        question=torch.tensor([[-1.0, -2.0]]),
+        answer=answer,
+        answered=torch.tensor([[True, True, False]]),
+    )
+    entropy, nll, *question = SecondLook().evidence(seen)[0].tolist()
+    nine = -(0.9 * math.log(0.9) + 0.1 * math.log(0.1))
+    assert entropy == pytest.approx((math.log(2) + nine) / 2, abs=1e-6)
+    assert nll == pytest.approx(math.log(2) - math.log(0.9), abs=1e-6)
+    assert question == [-1.0, -2.0]
+
+
+@settings(deadline=None)
+@given(nll=st.floats(0, 30), tokens=st.lists(st.floats(-9, 0), min_size=2, max_size=4))
+def test_certainty_falls_with_doubt_and_is_even_where_it_says(nll, tokens):
+    look = SecondLook()
+    evidence = torch.tensor([[0.1, nll, *tokens], [0.1, nll + 1, *tokens]], dtype=torch.float64)
+    first, second = look.certainty(evidence, 0), look.certainty(evidence, 1)
+    assert first.nats == pytest.approx(nll)  # the two explain the question equally well: there is no regret
+    assert second.nats == pytest.approx(nll + 1)
+    assert first.probability == pytest.approx(1 / (1 + math.exp((nll - EVEN_DOUBT) / DOUBT_SCALE)))
+    assert first.probability >= second.probability
+    assert first.found == (nll <= EVEN_DOUBT)
+    assert float(first) == first.probability
+
+
+def test_what_another_segment_explains_better_adds_to_the_doubt():
+    evidence = torch.tensor([[0.1, 1.0, -1.0, -3.0], [0.1, 9.0, -1.0, -1.0]], dtype=torch.float64)
+    assert SecondLook().certainty(evidence, 0).nats == pytest.approx(1.0 + 2.0 * DOUBT_OF_REGRET)
+
+
+# ---------------------------------------------------------------------------------------------- in a scoring pass
+@dataclass
+class TwoLooks:
+    """A scorer whose first look sees `first(segment)` and whose second `second(segment)`."""
+
+    tokenizer: TextTokenizer
+    first: Callable[[Segment], Evidence]
+    second: Callable[[Segment], Evidence]
+    window: int = 4096
+    seen: list[tuple[str, list[int], list[str]]] = field(default_factory=list)
+
+    def evidence(
+        self, segments: Iterable[Segment], question: str, measure: Measure
+    ) -> Iterator[tuple[Segment, Evidence]]:
+        again = isinstance(measure, SecondLook)
+        self.seen.append((measure.name, [], []))
+        for segment in segments:
+            self.seen[-1][1].append(segment.index)
+            self.seen[-1][2].append(self.tokenizer.decode(segment.ids))
+            yield segment, self.second(segment) if again else self.first(segment)
+
+    def overhead(self, question: str) -> int:
+        return len(question)
+
+
+@pytest.fixture
+def run(byte_level_tokenizer):
+    def scored(first, second, looks=4, found="", window=4096, lines=12) -> tuple[Scored, TwoLooks]:
+        scorer = TwoLooks(byte_level_tokenizer, first, second, window)
+        text = "".join(f"line number {i:03d}\n" for i in range(lines))
+        measure = Blend(second=SecondLook(looks))
+        return score(
+            [Document(text)], QUESTION, measure, Segmenter(byte_level_tokenizer, 16, 0), scorer, None, found
+        ), scorer
+
+    return scored
+
+
+def test_the_best_are_looked_at_again_and_come_before_all_others(run):
+    """The first look likes later segments better, the second earlier ones."""
+    scored, scorer = run(
+        lambda segment: (-float(segment.index), 0.0), lambda segment: (1.0, 1.0, -1.0 - segment.index, -1.0)
+    )
+    (kept,) = scored.keep(TopK(99))
+    assert [name for name, *_ in scorer.seen] == ["blend", "second_look"]
+    last = len(scored) - 1
+    assert scorer.seen[1][1] == [last, last - 1, last - 2, last - 3]
+    assert scorer.seen[1][2] == [kept[index].text for index in scorer.seen[1][1]]
+    by_rank = [segment.index for segment in sorted(kept, key=lambda segment: segment.rank)]
+    assert by_rank == [last - 3, last - 2, last - 1, last, *range(last - 4, -1, -1)]
+    ordered = [scored.scores(0)[index] for index in by_rank]
+    assert ordered == sorted(ordered, reverse=True)
+    seen = {"gain": 0.0, "answer_entropy": 1.0, "answer_nll": 1.0}
+    assert kept[last - 3].evidence == {"entropy": 3.0 - last, "regret": 0.0, **seen}
+    assert kept[last].evidence["regret"] == pytest.approx(3.0)
+    assert set(kept[0].evidence) == {"entropy", "gain"}
+    assert scored.certainty == Certainty(1.0, pytest.approx(1 / (1 + math.exp((1 - EVEN_DOUBT) / DOUBT_SCALE))))
+
+
+def test_one_look_where_the_measure_asks_for_no_second(byte_level_tokenizer):
+    scorer = TwoLooks(byte_level_tokenizer, lambda segment: (1.0,), lambda segment: (1.0, 1.0, 1.0))
+    scored = score([Document("one line\n")], QUESTION, Entropy(), Segmenter(byte_level_tokenizer, 16, 0), scorer)
+    assert [name for name, *_ in scorer.seen] == ["entropy"]
+    assert scored.certainty is None
+
+
+def test_the_second_look_is_as_long_as_the_window_allows(run):
+    looks: list[int] = []
+
+    def remember(segment: Segment) -> Evidence:
+        looks.append(1)
+        return (1.0, 1.0, 1.0)
+
+    scored, _ = run(lambda segment: (0.0, 0.0), remember, window=16 + len(QUESTION))
+    assert looks == [] and scored.certainty is None  # not one answer token would fit
+    scored, _ = run(lambda segment: (0.0, 0.0), remember, window=17 + len(QUESTION))
+    assert len(looks) == 4 and scored.certainty is not None
+
+
+def test_what_was_found_before_follows_every_segment(run):
+    (alone, scorer), (_, longer) = (
+        run(lambda segment: (0.0, 0.0), lambda segment: (1.0, 1.0, 1.0), found=found) for found in ("", " found")
+    )
+    for (_, _, plain), (_, _, followed) in zip(scorer.seen, longer.seen, strict=True):
+        assert followed == [f"{text} found" for text in plain]
+    assert len(longer.seen[0][2]) == len(alone)
+
+
+# ---------------------------------------------------------------------------------------------- through the engine
+@pytest.fixture(scope="module")
+def xl3m() -> XL3M:
+    return XL3M(*[make_backend("llama")] * 2, segment_tokens=32)
+
+
+def test_a_second_hop_reads_on_from_what_the_first_found(xl3m: XL3M):
+    text = text_of(3_000, seed=5)
+    once, twice = (xl3m.select(text, "What is it?", top_k=4, hops=hops) for hops in (1, 2))
+    best = min(once.segments, key=lambda segment: segment.rank)
+    assert best.index in {segment.index for segment in twice.segments if segment.rank <= 2}
+    assert len(twice.segments) == 4 and len(twice.scores) == len(once.scores)
+    assert sorted(segment.rank for segment in twice.segments) == [1, 2, 3, 4]
+    assert sorted(twice.scores, reverse=True)[:2] == [0.0, 0.0]  # each hop's find
+
+
+def test_a_streamed_document_is_read_again_for_the_second_hop(xl3m: XL3M):
+    text = text_of(3_000, seed=6)
+    pieces = (text[at : at + 70] for at in range(0, len(text), 70))
+    streamed, whole = (xl3m.select(source, "What is it?", top_k=4, hops=2) for source in (pieces, text))
+    assert streamed.scores == whole.scores
+    assert [segment.text for segment in streamed.segments] == [segment.text for segment in whole.segments]
+
+
+@pytest.mark.parametrize("hops", [0, -1, 1.5])
+def test_hops_must_be_a_whole_number(xl3m: XL3M, hops):
+    with pytest.raises(SettingError, match="hops"):
+        xl3m.select("some text", "What?", hops=hops)
+
+
+def test_an_answer_says_how_certain_it_is_whether_selected_or_read_whole(xl3m: XL3M):
+    for text in ("The code is 7.", text_of(3_000, seed=7)):
+        answer = xl3m.answer(text, "What is the code?")
+        assert answer.certainty is not None
+        assert 0.0 <= answer.certainty.probability <= 1.0 and answer.certainty.nats >= 0.0
+        assert answer.found == (answer.certainty.probability >= 0.5)
+    assert xl3m.answer("The code is 7.", "What?", measure="entropy", top_k=1).found is None
+
+
+def test_certainty_is_higher_where_the_bundled_model_finds_the_answer():
+    rng = random.Random()
+    xl3m = XL3M.default()
+    filler = "The grey harbor was quiet. " * 60
+    sure = []
+    for _ in range(12):
+        code = rng.randint(10_000, 99_999)
+        text = f"{filler}The access code of the amber falcon is {code}. {filler}"
+        asked = xl3m.answer(text, "What is the access code of the amber falcon?")
+        missing = xl3m.answer(text, "What is the access code of the wooden lantern?")
+        sure.append((asked.certainty.probability, missing.certainty.probability))
+    assert sum(there > absent for there, absent in sure) >= 10
