@@ -7,12 +7,16 @@ import random
 from collections.abc import Callable
 
 import pytest
+from hypothesis import settings
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from xl3m_integrations.bundled import corpus
 from xl3m_integrations.bundled.tokenizer import train_tokenizer
 from xl3m_integrations.tokens import TextTokenizer
+
+settings.register_profile("untimed", deadline=None)  # how long a machine takes is no property of the code
+settings.load_profile("untimed")
 
 _TEXT = "".join(corpus.stream_document(random.Random(7), [], 60_000))
 

@@ -22,6 +22,7 @@ ASKED_KEYS = {
     "question", "expected", "answer", "correct", "needle_found", "truncated_answer", "truncated_correct", "depth",
 }  # fmt: skip
 SELECT_KEYS = {
+    "found", "certainty", 
     "question", "measure", "document_tokens", "document_characters", "select_seconds", "reused", "segments", "spans",
 }  # fmt: skip
 SEGMENT_KEYS = {"file", "start", "end", "index", "score", "rank", "evidence", "text"}
@@ -76,6 +77,7 @@ def test_select_as_json(folder: Path, model: str):
     assert all(span.keys() == SOURCE_KEYS for span in body["spans"])
     assert (body["question"], body["measure"]) == (QUESTION, "blend")
     assert body["document_characters"] == 1_500
+    assert body["found"] == (body["certainty"] >= 0.5)
     expected = XL3M.from_pretrained(model, dtype="float32").select(texts["a.txt"], QUESTION, top_k=3)
     assert [(s["start"], s["end"], s["rank"]) for s in body["segments"]] == [
         (s.start, s.end, s.rank) for s in expected.segments
@@ -302,7 +304,7 @@ def test_without_a_command_there_is_help():
 # ---------------------------------------------------------------------------------------------- markup
 @pytest.mark.parametrize("command", ["select", "ask"])
 def test_markup_in_a_document_is_text(folder: Path, model: str, command: str):
-    write(folder, a=f"{MARKUP} {text_of(120)} {MARKUP}")
+    write(folder, a=f"{MARKUP} {text_of(30)} {MARKUP}")
     result = run(command, "a.txt", "-q", f"{MARKUP}?", "--model", model, "--top-k", "99")
     assert result.exit_code == 0, result.output
     assert result.stdout.count(MARKUP) == 2

@@ -120,9 +120,10 @@ def test_a_selection_is_the_same_with_an_empty_and_with_a_full_journal(tmp_path:
 
 def test_a_full_journal_needs_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     made = engine()
-    expected = made.select(TEXT, QUESTION, journal=tmp_path / "run.db")
+    one_look = Blend(second=None)
+    expected = made.select(TEXT, QUESTION, journal=tmp_path / "run.db", measure=one_look)
     monkeypatch.setattr(made.scorer, "logits", None)
-    assert made.select(TEXT, QUESTION, journal=tmp_path / "run.db").scores == expected.scores
+    assert made.select(TEXT, QUESTION, journal=tmp_path / "run.db", measure=one_look).scores == expected.scores
 
 
 def test_reused_segments_are_counted_by_document(tmp_path: Path):

@@ -17,11 +17,13 @@ import typer
 from rich.table import Table
 
 from xl3m_integrations.cli.console import (
+    certainty_json,
     err,
     out,
     progress_bar,
     selection_json,
     show_asked,
+    show_certainty,
     show_context,
     show_reused,
     visible,
@@ -53,6 +55,7 @@ BudgetOption = Annotated[int | None, typer.Option("--token-budget", help="Keep a
 MeasureOption = Annotated[
     str | None, typer.Option("--measure", help="blend, entropy, question_likelihood or answer_entropy.")
 ]
+HopsOption = Annotated[int, typer.Option("--hops", help="Read so often, each time with what was found before.")]
 SegmentOption = Annotated[int | None, typer.Option("--segment-tokens", help="Length of a segment in tokens.")]
 JournalOption = Annotated[
     str | None, typer.Option("--journal", help="File that keeps the scores, so that a stopped run goes on.")
@@ -150,6 +153,7 @@ def ask(
     top_k: TopKOption = None,
     token_budget: BudgetOption = None,
     measure: MeasureOption = None,
+    hops: HopsOption = 1,
     segment_tokens: SegmentOption = None,
     max_new_tokens: Annotated[int | None, typer.Option("--max-new-tokens", help="Length limit of the answer.")] = None,
     device: DeviceOption = None,
@@ -169,17 +173,20 @@ def ask(
             top_k=top_k,
             token_budget=token_budget,
             measure=measure,
+            hops=hops,
             max_new_tokens=max_new_tokens,
             progress=progress,
             journal=journal,
         )
     if as_json:
         body = {"question": question, "answer": answer.text, "prompt_tokens": answer.prompt_tokens}
+        body |= certainty_json(answer.certainty)
         selected = selection_json(answer.selection, sources) if answer.selection else {"segments": []}
         shown = {"sources": [source.json() for source in sources.cited(answer.key_context.spans)]}
         print(json.dumps(body | shown | selected, ensure_ascii=False))  # noqa: T201
         return
     out.print(visible(answer.text), style="bold", markup=False)
+    show_certainty(answer.certainty)
     show_context(answer.key_context, sources)
     show_reused(answer.selection, journal)
 
@@ -193,6 +200,7 @@ def select(
     top_k: TopKOption = None,
     token_budget: BudgetOption = None,
     measure: MeasureOption = None,
+    hops: HopsOption = 1,
     segment_tokens: SegmentOption = None,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
@@ -211,6 +219,7 @@ def select(
             top_k=top_k,
             token_budget=token_budget,
             measure=measure,
+            hops=hops,
             progress=progress,
             journal=journal,
         )

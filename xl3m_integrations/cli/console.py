@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 from rich.text import Text
 
-from xl3m_integrations.types import KeyContext, Selection
+from xl3m_integrations.types import Certainty, KeyContext, Selection
 
 if TYPE_CHECKING:
     from xl3m_integrations import types
@@ -98,6 +98,22 @@ def show_reused(selection: Selection | None, journal: str | None) -> None:
         err.print(f"{reused} taken from {journal}, the others added to it.", markup=False, soft_wrap=True)
 
 
+def show_certainty(certainty: Certainty | None) -> None:
+    """How certain the answer is, and a warning where the text seems not to hold it."""
+    if certainty is None:
+        return
+    says = "" if certainty.found else "; the text seems not to hold the answer"
+    out.print(f"certainty {certainty.probability:.2f}{says}", style="dim" if certainty.found else "yellow")
+
+
+def certainty_json(certainty: Certainty | None) -> dict[str, Any]:
+    """The same as the commands' JSON shows it."""
+    return {
+        "found": None if certainty is None else certainty.found,
+        "certainty": None if certainty is None else round(certainty.probability, 4),
+    }
+
+
 def selection_json(selection: Selection, sources: Sources) -> dict[str, Any]:
     """A selection as the commands' JSON shows it."""
     segments = []
@@ -114,6 +130,7 @@ def selection_json(selection: Selection, sources: Sources) -> dict[str, Any]:
         segments.append(place | figures | {"text": segment.text})
     return {
         "measure": selection.measure,
+        **certainty_json(selection.certainty),
         "document_tokens": selection.tokens,
         "document_characters": selection.characters,
         "select_seconds": round(selection.seconds, 3),
