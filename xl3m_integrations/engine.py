@@ -194,6 +194,11 @@ class XL3M:
         engine.name = "xl3m-bundled"
         return engine
 
+    @property
+    def most_kept(self) -> int:
+        """How many segments are kept at most where a call does not say how many."""
+        return self._most_kept
+
     # ------------------------------------------------------------------------------------------ the five steps
     def select(self, text: Text | Document, question: str, **how: Unpack[Choice]) -> Selection:
         """Keep the segments after which the model is most certain.

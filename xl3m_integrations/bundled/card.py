@@ -11,7 +11,6 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from math import sqrt
 from pathlib import Path
 
 from xl3m_integrations.bundled import corpus, probes
@@ -19,6 +18,7 @@ from xl3m_integrations.bundled.corpus import Fact, Prose, Rng
 from xl3m_integrations.bundled.train import Plan, read_haystack
 from xl3m_integrations.demo import long_text, same_answer
 from xl3m_integrations.engine import XL3M
+from xl3m_integrations.evaluation.metrics import wilson
 
 WINDOW_FACTS = 8  # facts of an in-window document, the one asked for included
 WINDOW_CHARACTERS = 1_000  # of filler beside them
@@ -52,14 +52,6 @@ class Tally:
         low, high = wilson(self.right, self.n)
         share = f"{self.right / self.n:.3f} ({low:.2f} to {high:.2f})"
         return f"| {self.what} | {self.n} | {share} | {found[0]} | {found[1]} | {self.seed} |"
-
-
-def wilson(right: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's score interval of a share, at 95% by default (Wilson 1927)."""
-    share = right / n
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def in_window(

@@ -1,4 +1,4 @@
-"""The command line: `xl3m demo`, `xl3m ask`, `xl3m select`, `xl3m bench`.
+"""The command line: `xl3m demo`, `xl3m ask`, `xl3m select`, `xl3m bench`, `xl3m eval`.
 
 Exit codes: 0 where the run succeeded, 1 where it failed, 2 where it was called wrongly.
 """
@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
@@ -260,6 +261,64 @@ def bench(
     out.print(table)
     spread = f"{min(speed.ratios):.2f} to {max(speed.ratios):.2f} over {repeats} repeats"
     out.print(f"selection / bare: [bold]{speed.ratio:.2f}[/] ({spread})")
+
+
+@app.command("eval")
+@reported
+def evaluate(
+    tasks: Annotated[str | None, typer.Option("--tasks", help="Names, separated by commas; all for all.")] = None,
+    lengths: Annotated[str, typer.Option("--lengths", help="In tokens: 8000,64k,1m.")] = "8000",
+    n: Annotated[int, typer.Option("--n", help="Examples for each task and length.")] = 10,
+    seed: SeedOption = None,
+    methods: Annotated[str | None, typer.Option("--methods", help="Names; all that are installed if left out.")] = None,
+    haystack: Annotated[list[str] | None, typer.Option("--haystack", help="Text files or globs to hide in.")] = None,
+    rows: Annotated[list[Path] | None, typer.Option("--rows", help="File of questions, see load_rows.")] = None,
+    top_k: Annotated[int | None, typer.Option("--top-k", help="Keep so many segments, by every method.")] = None,
+    time_limit: Annotated[float | None, typer.Option("--time-limit", help="Begin nothing after these seconds.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write everything here; - is the output.")] = None,
+    plots: Annotated[Path | None, typer.Option("--plots", help="Folder to draw heat maps and curves in.")] = None,
+    model: ModelOption = None,
+    measure: MeasureOption = None,
+    segment_tokens: SegmentOption = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+    encoding: EncodingOption = "utf-8",
+    debug: DebugOption = False,
+) -> None:
+    """Measure XL3M and other methods on fresh documents, or on rows of files: recall, answers, tokens, time."""
+    from xl3m_integrations.cli import evaluation as shown
+
+    as_json = json_file is not None and str(json_file) == "-"
+    shown.require_folder_of(None if as_json else json_file)
+    wanted = shown.lengths_of(lengths)
+    texts = [read_files(haystack, encoding).text] if haystack else []
+    xl3m = _engine(model, measure=measure, segment_tokens=segment_tokens, device=device, dtype=dtype)
+    from xl3m_integrations import evaluation
+
+    if plots is not None:
+        evaluation.require_plots()
+    with shown.evaluation_bar(quiet=as_json) as progress:
+        found = evaluation.evaluate(
+            xl3m,
+            tasks=None if tasks is None else tasks.split(","),
+            methods=None if methods is None else methods.split(","),
+            lengths=wanted,
+            n=n,
+            seed=random.randrange(2**31) if seed is None else seed,
+            haystack=texts,
+            rows=[row for path in rows or () for row in evaluation.load_rows(path)],
+            top_k=top_k,
+            time_limit=time_limit,
+            progress=progress,
+        )
+    if as_json:
+        print(found.to_json())  # noqa: T201
+    else:
+        shown.show_evaluation(found)
+    if json_file is not None and not as_json:
+        shown.write_json(found, json_file)
+    if plots is not None:
+        evaluation.write_plots(found, plots)
 
 
 def _engine(model: str | None, **settings: Any) -> XL3M:
