@@ -61,7 +61,14 @@ def _tables(evaluation: Evaluation, by: Sequence[str]) -> None:
     shares = [name for name in _SHARES if several or name != "all@4"]
     for (*task, length), cells in groups.items():
         title = f"{task[0] if task else 'all tasks'}, {'as given' if length is None else f'{length:,} tokens'}"
-        table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table = Table(
+            title=title,
+            title_justify="left",
+            title_style="bold",
+            box=SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
+            show_edge=False,
+        )
         table.add_column("method", no_wrap=True)
         for name in ("n", *shares, "tokens kept", "seconds"):
             table.add_column(name.replace("@", "\n@").replace(" ", "\n"), justify="right")  # 80 columns must do

@@ -82,9 +82,11 @@ class Asked:
 
     def read(self, context: str) -> str | None:
         """What the reader answers from a context that fits its window; None where there is no reader."""
-        if self.xl3m.reader is None:
+        reader = self.xl3m.reader
+        if reader is None:
             return None
-        return self.xl3m.answer(context, self.example.question, max_new_tokens=self.max_new_tokens).text
+        limit = self.max_new_tokens or self.xl3m.max_new_tokens
+        return "".join(reader.stream(context, self.example.question, max_new_tokens=limit)).strip()
 
 
 @dataclass(frozen=True, slots=True)
