@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 import weakref
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,6 +17,7 @@ from xl3m_integrations.types import Segment
 Text = str | Iterable[str]
 
 _SPOOL_BYTES = 1 << 20  # a streamed text up to this size stays in memory
+_BLOCK_CHARACTERS = 1 << 14  # what is read back at a time for an excerpt, however long the pieces were
 
 
 class Document:
@@ -37,11 +39,15 @@ class Document:
         self._whole = text if isinstance(text, str) else None
         self._pieces = iter(()) if isinstance(text, str) else iter(text)
         self._spool: IO[bytes] | None = None
-        self._marks: list[tuple[int, int]] = []  # (character, byte) at which each piece begins in the spool
+        self._marks: list[tuple[int, int]] = []  # (character, byte) at which each block begins in the spool
+        self._reading = threading.Lock()
         self._read = 0
         self._blank = True
         self._ended = False
         self.prepared: Sequence[Segment] | None = None  # where it is asked many times: its segments, kept
+
+    def __deepcopy__(self, memo: object) -> Document:
+        return self  # it does not change once it has been read
 
     @classmethod
     def of(cls, text: Text | Document) -> Document:
@@ -97,9 +103,11 @@ class Document:
         first = bisect_right(self._marks, start, key=lambda mark: mark[0]) - 1
         last = bisect_right(self._marks, end, key=lambda mark: mark[0])
         character, byte = self._marks[first]
-        self._spool.seek(byte)
         stop = self._marks[last][1] - byte if last < len(self._marks) else -1
-        return self._spool.read(stop).decode("utf-8")[start - character : end - character]
+        with self._reading:  # several threads may ask
+            self._spool.seek(byte)
+            read = self._spool.read(stop)
+        return read.decode("utf-8")[start - character : end - character]
 
     def _reread(self) -> Iterator[str]:
         starts = [character for character, _ in self._marks]
@@ -114,9 +122,11 @@ class Document:
         character = byte = 0
         for piece in self._pieces:
             require_encodable(_string(piece), character)
-            self._marks.append((character, byte))
-            byte += spool.write(piece.encode("utf-8"))
-            character += len(piece)
+            for at in range(0, len(piece), _BLOCK_CHARACTERS):
+                block = piece[at : at + _BLOCK_CHARACTERS]
+                self._marks.append((character, byte))
+                byte += spool.write(block.encode("utf-8"))
+                character += len(block)
             yield piece
 
 

@@ -257,6 +257,7 @@ class XL3M:
         documents = [Document.of(text) for text in texts]
         scorer = self.scorer if journal is None else JournaledScorer(self.scorer, journal)
         scored = score_hops(documents, require_question(question), chosen, hops, self.segmenter, scorer, progress)
+        settings = self._settings(selector, hops=hops if hops > 1 else 0, keep_first=keep_first, keep_last=keep_last)
         return [
             Selection(
                 question=question,
@@ -268,6 +269,8 @@ class XL3M:
                 characters=document.characters or 0,
                 seconds=scored.seconds,
                 reused=scorer.reused[number] if isinstance(scorer, JournaledScorer) else 0,
+                table=scored.table(number),
+                settings=settings,
             )
             for number, (document, kept) in enumerate(
                 zip(documents, scored.keep(selector, keep_first, keep_last), strict=True)
@@ -401,6 +404,17 @@ class XL3M:
                 stacklevel=2,
             )
         return context, selected
+
+    def _settings(self, selector: Selector, **ends: int) -> dict[str, str | int]:
+        """What a selection was made with, by name."""
+        return {
+            "model": self.name,
+            "window": self.window,
+            "segment_tokens": self.segmenter.segment_tokens,
+            "overlap_tokens": self.segmenter.overlap_tokens,
+            "selection": repr(selector),
+            **{name: count for name, count in ends.items() if count},
+        }
 
     def _reader(self) -> Generator:
         if self.reader is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
@@ -15,14 +16,14 @@ from xl3m_integrations.certainty import ANSWER_COLUMNS, Measure, SecondLook
 from xl3m_integrations.documents import Document
 from xl3m_integrations.segmentation import Segmenter
 from xl3m_integrations.selection import Selector
-from xl3m_integrations.types import Certainty, Progress, ScoredSegment, Segment
+from xl3m_integrations.types import Certainty, Progress, ScoredSegment, Segment, SegmentTable
 
 ProgressCallback = Callable[[Progress], None]
 _SECONDS_BETWEEN_REPORTS = 0.1
 
 
 class Scored:
-    """All segments of some documents with their scores: 36 bytes a segment and 8 a number of evidence.
+    """All segments of some documents with their scores: 40 bytes a segment and 8 a number of evidence.
 
     Args:
         documents: The documents.
@@ -34,7 +35,7 @@ class Scored:
         self._measure = measure
         self._document, self._index, self._tokens = array("i"), array("i"), array("i")
         self._start, self._end = array("q"), array("q")
-        self._evidence, self._scores = array("d"), array("d")
+        self._evidence, self._scores, self._ranks = array("d"), array("d"), array("i")
         self._document_tokens = [0] * len(documents)
         self._again: dict[int, dict[str, float]] = {}  # row -> what the second look saw
         self.certainty: Certainty | None = None
@@ -106,12 +107,12 @@ class Scored:
         order = sorted(range(len(self)), key=lambda row: (-self._scores[row], row))
         count = selector.count([self._scores[row] for row in order], [self._tokens[row] for row in order])
         kept = set(order[:count]) | self._ends(keep_first, keep_last)
+        self._ranks = array("i", bytes(4 * len(order)))
+        for rank, row in enumerate(order, 1):
+            self._ranks[row] = rank
         chosen: list[list[ScoredSegment]] = [[] for _ in self._documents]
-        ranks = {row: rank for rank, row in enumerate(order, 1) if row in kept}
-        width = len(self._measure.columns)
         for row in sorted(kept):
-            evidence = self._evidence[row * width : (row + 1) * width]
-            chosen[self._document[row]].append(self._segment(row, ranks[row], evidence))
+            chosen[self._document[row]].append(self._segment(row))
         return [tuple(segments) for segments in chosen]
 
     def best_text(self) -> tuple[int, str]:
@@ -138,30 +139,48 @@ class Scored:
 
     def scores(self, document: int) -> tuple[float, ...]:
         """Scores of all segments of a document, by index, once `rank` has computed them."""
-        return tuple(value for value, own in zip(self._scores, self._document, strict=True) if own == document)
+        return tuple(self._scores[self._rows(document)])
+
+    def table(self, document: int) -> SegmentTable:
+        """Offsets, ranks and evidence of all segments of a document, once `keep` has computed the ranks."""
+        rows, names = self._rows(document), self._measure.columns
+        evidence = self._evidence[rows.start * len(names) : rows.stop * len(names)]
+        return SegmentTable(
+            starts=self._start[rows],
+            ends=self._end[rows],
+            ranks=self._ranks[rows],
+            evidence={name: evidence[column :: len(names)] for column, name in enumerate(names)},
+            again={self._index[row]: seen for row, seen in self._again.items() if rows.start <= row < rows.stop},
+            cut=self._documents[document].slice,
+        )
 
     def tokens(self, document: int) -> int:
         """Length of a document in tokens."""
         return self._document_tokens[document]
 
+    def _rows(self, document: int) -> slice:
+        """Where a document's segments are: the documents are scored one after the other."""
+        return slice(bisect_left(self._document, document), bisect_right(self._document, document))
+
     def _ends(self, keep_first: int, keep_last: int) -> set[int]:
         if not (keep_first or keep_last):
             return set()
-        rows: list[list[int]] = [[] for _ in self._documents]
-        for row, document in enumerate(self._document):
-            rows[document].append(row)
-        return {row for own in rows for row in own[:keep_first] + own[max(0, len(own) - keep_last) :]}
+        own = (self._rows(document) for document in range(len(self._documents)))
+        numbers = (range(rows.start, rows.stop) for rows in own)
+        return {row for own in numbers for row in (*own[:keep_first], *own[max(0, len(own) - keep_last) :])}
 
-    def _segment(self, row: int, rank: int, evidence: Sequence[float]) -> ScoredSegment:
+    def _segment(self, row: int) -> ScoredSegment:
         start, end = self._start[row], self._end[row]
+        names = self._measure.columns
         return ScoredSegment(
             index=self._index[row],
             start=start,
             end=end,
             text=self._documents[self._document[row]].slice(start, end),
             score=self._scores[row],
-            rank=rank,
-            evidence=dict(zip(self._measure.columns, evidence, strict=True)) | self._again.get(row, {}),
+            rank=self._ranks[row],
+            evidence=dict(zip(names, self._evidence[row * len(names) : (row + 1) * len(names)], strict=True))
+            | self._again.get(row, {}),
             tokens=self._tokens[row],
         )
 

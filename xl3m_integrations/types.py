@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Span = tuple[int, int]
+Source = tuple[str, int, int]  # (name, start, end): which characters of the document came from where
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +111,31 @@ class KeyContext:
 
 
 @dataclass(frozen=True, slots=True)
+class SegmentTable:
+    """All segments of a document, kept or not, in columns: entry i is the segment of index i.
+
+    Attributes:
+        starts: Offsets of their first characters.
+        ends: Offsets after their last characters.
+        ranks: As in `ScoredSegment`.
+        evidence: By name, in nats, what every segment's score was made from at first.
+        again: What a second look saw, by index, of the segments that it was given.
+        cut: Gives the document's text between two offsets, and so keeps the document (of a streamed one its temporary
+            file) as long as the table lives; None where there is none. A copied or pickled table leaves it behind.
+    """
+
+    starts: Sequence[int] = ()
+    ends: Sequence[int] = ()
+    ranks: Sequence[int] = ()
+    evidence: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    again: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    cut: Callable[[int, int], str] | None = field(compare=False, default=None)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SegmentTable, (self.starts, self.ends, self.ranks, self.evidence, self.again)
+
+
+@dataclass(frozen=True, slots=True)
 class Selection:
     """Which segments of a document were kept for a question.
 
@@ -120,6 +149,8 @@ class Selection:
         characters: Characters of the document.
         seconds: Time that selection took.
         reused: Segments whose evidence came from a journal, not from the model.
+        table: Offsets, ranks and evidence of every segment.
+        settings: What else decided: the model, the length of a segment, the strategy, by name.
     """
 
     question: str
@@ -131,6 +162,40 @@ class Selection:
     characters: int = 0
     seconds: float = 0.0
     reused: int = 0
+    table: SegmentTable = field(repr=False, default_factory=SegmentTable)
+    settings: Mapping[str, str | int] = field(repr=False, default_factory=dict)
+
+    def to_html(self, sources: Sequence[Source] = ()) -> str:
+        """A page that shows every segment's score and the key context: one file that asks no network for anything.
+
+        Args:
+            sources: Names of the document's parts, such as its files, as (name, start, end) in characters; passages are
+                then cited by them.
+
+        Raises:
+            MissingExtraError: The extra `report` is not installed.
+        """
+        from xl3m_integrations.report.page import render
+
+        return render(self, sources)
+
+    def _repr_html_(self) -> str | None:
+        from xl3m_integrations.report import framed
+
+        return framed(self)
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw every segment's score along the document, kept ones marked.
+
+        Args:
+            ax: Where to draw; None makes a new figure.
+
+        Raises:
+            MissingExtraError: The extra `report` is not installed.
+        """
+        from xl3m_integrations.report.plot import draw
+
+        return draw(self, ax)
 
     @property
     def certainty(self) -> Certainty | None:
@@ -170,6 +235,17 @@ class Answer:
     def found(self) -> bool | None:
         """Whether the text holds the answer, by `Certainty.found`; None where it is not known."""
         return None if self.certainty is None else self.certainty.found
+
+    def to_html(self, sources: Sequence[Source] = ()) -> str:
+        """The selection's page with the answer, which is marked where it stands; see `Selection.to_html`."""
+        from xl3m_integrations.report.page import render
+
+        return render(self, sources)
+
+    def _repr_html_(self) -> str | None:
+        from xl3m_integrations.report import framed
+
+        return framed(self)
 
 
 @dataclass(frozen=True, slots=True)

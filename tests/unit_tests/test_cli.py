@@ -196,6 +196,27 @@ def test_what_a_reader_sees(folder: Path, model: str):
     assert body["answer"].split()[0] in run("ask", *arguments).stdout
 
 
+@pytest.mark.parametrize("command", ["ask", "select"])
+def test_the_page_is_written_beside_what_is_printed(folder: Path, model: str, command: str):
+    write(folder, a=text_of(900, seed=1), b=text_of(900, seed=2))
+    (folder / "map.html").write_text("old")
+    arguments = (command, "a.txt", "b.txt", "-q", QUESTION, "--model", model, "--top-k", "3")
+    body = run_json(*arguments, "--html", "map.html")
+    page = (folder / "map.html").read_text(encoding="utf-8")
+    for span in body["spans"]:
+        assert f"{span['file']}, characters {span['start']:,} to {span['end']:,}" in page
+    assert f"{body['document_characters']:,} characters" in page
+    assert ("Answer</p>" in page) == (command == "ask")
+
+
+@pytest.mark.parametrize(("path", "words"), [("none/map.html", "does not exist; make it first"), (".", "is a folder")])
+def test_a_page_that_cannot_be_written_is_refused_before_the_work(folder: Path, path: str, words: str):
+    write(folder, a="Text.")
+    result = run("ask", "a.txt", "-q", QUESTION, "--model", "no-such-model", "--html", path)
+    assert result.exit_code == 2
+    assert words in result.stderr
+
+
 # ---------------------------------------------------------------------------------------------- exit codes
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),

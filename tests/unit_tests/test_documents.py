@@ -132,3 +132,13 @@ def test_pieces_that_are_no_strings_are_refused(read):
 def test_a_lone_surrogate_in_a_stream_is_refused_with_its_offset():
     with pytest.raises(InputError, match="at character 5:"):
         list(Document(["four", "x\ud800"]).pieces())
+
+
+def test_excerpts_of_one_giant_piece_are_exact():
+    """They are read back in blocks, whose edges must not show."""
+    text = "".join(chr(0x41 + i % 26) + "é👩" * (i % 3) for i in range(30_000))
+    document = Document(iter([text[:7], text[7:]]))
+    assert "".join(document.pieces()) == text
+    for start in (0, 6, 7, 16_383, 16_384, 16_391, 32_774, len(text) - 5):
+        for length in (0, 1, 20_000):
+            assert document.slice(start, start + length) == text[start : start + length]

@@ -161,3 +161,23 @@ def test_progress_grows_and_knows_no_total_while_a_stream_comes_in(run, monkeypa
 def test_an_empty_document_is_refused(run):
     with pytest.raises(InputError, match="The document is empty"):
         run([lines(2), "  "], by_index)
+
+
+def test_the_table_tells_every_segment_of_each_document(run, byte_level_tokenizer):
+    texts = [lines(30), lines(3), [lines(20), lines(9)]]
+    scored = run(texts, lambda s: (float(7 * s.index % 5),), overlap=4)
+    kept = scored.keep(TopK(6))
+    ranks = []
+    for number, text in enumerate("".join(text) for text in texts):
+        table, scores = scored.table(number), scored.scores(number)
+        cut = list(Segmenter(byte_level_tokenizer, 16, 4).segments([text]))
+        assert [(s.start, s.end) for s in cut] == list(zip(table.starts, table.ends, strict=True))
+        assert [table.cut(s.start, s.end) for s in cut] == [s.text for s in cut]
+        assert list(table.evidence["entropy"]) == [float(7 * s.index % 5) for s in cut]
+        assert scores == tuple(-value for value in table.evidence["entropy"])
+        assert [(table.ranks[s.index], scores[s.index]) for s in kept[number]] == [
+            (s.rank, s.score) for s in kept[number]
+        ]
+        ranks += zip(table.ranks, scores, strict=True)
+    assert [rank for rank, _ in sorted(ranks)] == list(range(1, len(scored) + 1))
+    assert [score for _, score in sorted(ranks)] == sorted((score for _, score in ranks), reverse=True)

@@ -33,7 +33,9 @@ from xl3m_integrations.cli.files import read_files
 from xl3m_integrations.errors import SettingError, XL3MError
 
 if TYPE_CHECKING:
+    from xl3m_integrations.cli.files import Sources
     from xl3m_integrations.engine import XL3M
+    from xl3m_integrations.types import Answer, Selection
 
 P = ParamSpec("P")
 
@@ -60,6 +62,9 @@ HopsOption = Annotated[int, typer.Option("--hops", help="Read so often, each tim
 SegmentOption = Annotated[int | None, typer.Option("--segment-tokens", help="Length of a segment in tokens.")]
 JournalOption = Annotated[
     str | None, typer.Option("--journal", help="File that keeps the scores, so that a stopped run goes on.")
+]
+HtmlOption = Annotated[
+    Path | None, typer.Option("--html", help="Write the certainty map to this file.", metavar="FILE")
 ]
 EncodingOption = Annotated[str, typer.Option("--encoding", help="How the files are encoded.")]
 
@@ -161,10 +166,12 @@ def ask(
     dtype: DtypeOption = None,
     encoding: EncodingOption = "utf-8",
     journal: JournalOption = None,
+    html: HtmlOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Answer a question from text files of any length, with the passages that the answer was read from."""
+    save = _page_writer(html)
     sources = read_files(files, encoding)
     xl3m = _engine(model, segment_tokens=segment_tokens, device=device, dtype=dtype)
     with progress_bar("reading", quiet=as_json) as progress:
@@ -179,6 +186,7 @@ def ask(
             progress=progress,
             journal=journal,
         )
+    save(answer, sources)
     if as_json:
         body = {"question": question, "answer": answer.text, "prompt_tokens": answer.prompt_tokens}
         body |= certainty_json(answer.certainty)
@@ -207,10 +215,12 @@ def select(
     dtype: DtypeOption = None,
     encoding: EncodingOption = "utf-8",
     journal: JournalOption = None,
+    html: HtmlOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Show the passages that a question needs, without answering it."""
+    save = _page_writer(html)
     sources = read_files(files, encoding)
     xl3m = _engine(model, segment_tokens=segment_tokens, device=device, dtype=dtype)
     with progress_bar("reading", quiet=as_json) as progress:
@@ -224,6 +234,7 @@ def select(
             progress=progress,
             journal=journal,
         )
+    save(selection, sources)
     if as_json:
         print(json.dumps({"question": question} | selection_json(selection, sources), ensure_ascii=False))  # noqa: T201
         return
@@ -319,6 +330,21 @@ def evaluate(
         shown.write_json(found, json_file)
     if plots is not None:
         evaluation.write_plots(found, plots)
+
+
+def _page_writer(path: Path | None) -> Callable[[Answer | Selection, Sources], None]:
+    """Writes the page to `path`, or nothing where there is none; what would stop it is said before the work begins."""
+    if path is None:
+        return lambda shown, sources: None
+    from xl3m_integrations.report import page, require_writable, write
+
+    require_writable(path)
+
+    def save(shown: Answer | Selection, sources: Sources) -> None:
+        write(path, page.render(shown, sources.files))
+        err.print(f"Certainty map: {path}", markup=False, soft_wrap=True)
+
+    return save
 
 
 def _engine(model: str | None, **settings: Any) -> XL3M:
