@@ -8,9 +8,13 @@ from collections.abc import Callable
 from typing import Protocol
 
 import pytest
+from hypothesis import settings
 
 from xl3m_integrations.assembly import assemble
 from xl3m_integrations.types import ScoredSegment, SegmentTable, Selection
+
+settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
+settings.load_profile("untimed")
 
 SIZE, STRIDE = 60, 45  # characters of a segment, and from one to the next
 

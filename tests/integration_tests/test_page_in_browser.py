@@ -90,11 +90,11 @@ class Page:
         return ActionChains(self.browser, duration=0).move_to_element_with_offset(self.bars, round(x), -20)
 
     def requests(self) -> list[str]:
-        """What the page asked for, without the browser's own pages and data: addresses."""
+        """What the page asked for; not what the browser's own pages did, nor data: addresses."""
         events = [json.loads(entry["message"])["message"] for entry in self.browser.get_log("performance")]
         sent = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
-        urls = [params["request"]["url"] for params in sent]
-        return [url for url in urls if not url.startswith(("chrome:", "data:"))]
+        urls = [params["request"]["url"] for params in sent if params["documentURL"] == self.browser.current_url]
+        return [url for url in urls if not url.startswith("data:")]
 
     def complaints(self) -> list[Any]:
         return [entry["message"] for entry in self.browser.get_log("browser")]

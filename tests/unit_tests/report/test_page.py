@@ -140,7 +140,7 @@ def test_what_did_not_fit_the_reader_is_said(make_selection):
 
 
 # ---------------------------------------------------------------------------------------------- harmless
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(document=hostile_text, question=hostile_text, answer=hostile_text, name=hostile_text)
 def test_nothing_of_a_document_becomes_part_of_the_page(make_selection, document, question, answer, name):
     plain = make_selection(12, 3, PLAIN)
@@ -161,7 +161,7 @@ def _merged(selection: Selection) -> list[Any]:
 
 
 @given(document=hostile_text)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_notebook_shows_the_page_in_a_frame_of_its_own(make_selection, document):
     selection = make_selection(6, 2, endless(document + " ."))
     read = Read(selection._repr_html_())
