@@ -8,13 +8,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 import pytest
-from hypothesis import settings
 
 from xl3m_integrations.assembly import assemble
 from xl3m_integrations.types import ScoredSegment, SegmentTable, Selection
-
-settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
-settings.load_profile("untimed")
 
 SIZE, STRIDE = 60, 45  # characters of a segment, and from one to the next
 
@@ -54,7 +50,7 @@ def make_selection() -> MakeSelection:
             tokens=12 * segments,
             characters=ends[-1] if ends else 0,
             seconds=1.25,
-            table=SegmentTable(starts, ends, ranks, {"entropy": entropy, "gain": gain}, cut),
+            table=SegmentTable(starts, ends, ranks, {"entropy": entropy, "gain": gain}, cut=cut),
             settings={"model": "none", "segment_tokens": 16},
         )
 

@@ -307,23 +307,25 @@
     drag = { from: x, to: x, moved: false };
     bars.setPointerCapture(event.pointerId);
   });
+  const dragged = (x) => {
+    drag.to = x;
+    drag.moved = drag.moved || Math.abs(drag.to - drag.from) > 4;
+  };
   bars.addEventListener("pointermove", (event) => {
     const x = place(event, bars);
-    if (drag) {
-      drag.to = x;
-      drag.moved = drag.moved || Math.abs(drag.to - drag.from) > 4;
-    }
+    if (drag) dragged(x);
     pointed = drag && drag.moved ? null : under(x);
     draw();
   });
   bars.addEventListener("pointerup", (event) => {
     if (!drag) return;
+    dragged(place(event, bars)); // the last move may not have been told
     const { from, to, moved } = drag;
     drag = null;
     const character = (x) => view.from + x / bins.perCharacter;
     if (moved) look(character(Math.min(from, to)), character(Math.max(from, to)));
     else {
-      const row = under(place(event, bars));
+      const row = under(to);
       if (row !== null) hold(row);
     }
   });
