@@ -84,13 +84,12 @@
   const FOOT = 34; // below the bars: marks of kept segments, then characters
   const HEAD = 8;
   const share = (row) => (score[row] === null ? 0 : high > low ? (score[row] - low) / (high - low) : 0.5);
-  let bins = null;
+  let bins = null; // of the view; made with it, so that a pointer that comes before the drawing finds what it is over
 
   const drawBars = () => {
     const { pen, width, height } = prepared($("bars"));
     const floor = height - FOOT;
     const tall = (row) => Math.max(2, share(row) * (floor - HEAD));
-    bins = binned(view, width);
     const at = (character) => (character - view.from) * bins.perCharacter;
     pen.fillStyle = colour("--line");
     pen.fillRect(0, floor, width, 1);
@@ -261,6 +260,7 @@
     const size = Math.min(total, Math.max(least, to - from));
     const first = Math.min(total - size, Math.max(0, (from + to - size) / 2));
     view = { from: first, to: first + size };
+    bins = binned(view, Math.max(1, Math.floor($("bars").getBoundingClientRect().width)));
     $("all").disabled = $("out").disabled = size >= total;
     $("in").disabled = size <= least;
     drawStrip();
@@ -384,7 +384,7 @@
       "of each few neighbours the best, and every kept one.";
   }
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { drawStrip(); draw(); });
-  new ResizeObserver(() => { drawStrip(); draw(); }).observe($("chart"));
+  new ResizeObserver(() => look(view.from, view.to)).observe($("chart"));
   look(0, total);
   document.documentElement.dataset.ready = "yes"; // for what tests the page
 })();
