@@ -45,8 +45,8 @@ class Choice(TypedDict, total=False):
         measure: Name of a measure, or a measure object; None takes the engine's.
         keep_first: Keep so many segments from the document's beginning in any case.
         keep_last: Keep so many segments from its end in any case.
-        hops: How often the document is read: with 2, once more with the best segment of the first time beside each
-            segment, for questions whose answer needs two passages; with 3, …
+        hops: How often the document is read. For questions whose answer needs two passages: with 2, it is read again
+            with the best sentence of the first time ahead of the question; with 3, …
         progress: Called about ten times a second with the pass's `Progress`.
         journal: File that keeps each segment's evidence as it comes, so that the same call after a crash goes on where
             it stopped; it is made where there is none. What another model, setting or question left is never used.
@@ -268,6 +268,7 @@ class XL3M:
                 tokens=scored.tokens(number),
                 characters=document.characters or 0,
                 seconds=scored.seconds,
+                lead=scored.lead,
                 reused=scorer.reused[number] if isinstance(scorer, JournaledScorer) else 0,
                 table=scored.table(number),
                 settings=settings,
@@ -321,14 +322,13 @@ class XL3M:
         reader = self._reader()
         if selected is None:
             context = replace(context, certainty=self._certainty(context.text, question))
-        pieces = reader.stream(
-            context.text, question, max_new_tokens=limit, stop=_stops(stop), **(reader_options or {})
-        )
+        asked = _asked(question, selected)
+        pieces = reader.stream(context.text, asked, max_new_tokens=limit, stop=_stops(stop), **(reader_options or {}))
         return Answer(
             text="".join(pieces).strip(),
             question=question,
             key_context=context,
-            prompt_tokens=reader.overhead(question) + reader.count(context.text),
+            prompt_tokens=reader.overhead(asked) + reader.count(context.text),
             selection=selected,
         )
 
@@ -344,19 +344,16 @@ class XL3M:
     ) -> Iterator[str]:
         """`answer`, piece by piece as it is written, with the same arguments. Closing the iterator stops the work."""
         limit = self._limit(max_new_tokens)
-        context, _ = self._read_for(text, question, limit, how)
-        options = reader_options or {}
-        yield from self._reader().stream(context.text, question, max_new_tokens=limit, stop=_stops(stop), **options)
+        context, selected = self._read_for(text, question, limit, how)
+        asked, options = _asked(question, selected), reader_options or {}
+        yield from self._reader().stream(context.text, asked, max_new_tokens=limit, stop=_stops(stop), **options)
 
     # ------------------------------------------------------------------------------------------ what they share
     def _certainty(self, text: str, question: str) -> Certainty | None:
         """For a text that was read whole, from its segments."""
-        looks_twice = getattr(self.measure, "second", None) is not None
-        return (
-            score([Document(text)], question, self.measure, self.segmenter, self.scorer).certainty
-            if looks_twice
-            else None
-        )
+        if getattr(self.measure, "second", None) is None:
+            return None
+        return score([Document(text)], question, self.measure, self.segmenter, self.scorer).certainty
 
     def _read_for(self, text: Text, question: str, limit: int, how: Choice) -> tuple[KeyContext, Selection | None]:
         """The key context that fits the reader's window, and the selection it was made from, if one was needed."""
@@ -391,10 +388,12 @@ class XL3M:
         """
         document = Document.of(text)
         asked = _selector(**how)
-        whole = document.beginning(room * CHARACTERS_A_TOKEN) if asked is None else None
+        one_look = asked is None and how.get("hops", 1) == 1
+        whole = document.beginning(room * CHARACTERS_A_TOKEN) if one_look else None
         if whole is not None and whole.strip() and count(whole) <= room:
             return KeyContext(whole, ((0, len(whole)),)), None
         selected = self.select(document, question, **how)
+        room -= count(selected.lead) if selected.lead else 0
         fits = lambda text: count(text) <= room  # noqa: E731
         context = assemble(selected.segments, document.slice, fits, selected.certainty)
         if context.dropped and asked is not None:
@@ -455,6 +454,11 @@ def _selector(
     if top_k is not None:
         return TopK(top_k)
     return Budget(token_budget) if token_budget is not None else selection
+
+
+def _asked(question: str, selected: Selection | None) -> str:
+    """What the reader is asked: the question, after what earlier hops found."""
+    return question if selected is None else selected.lead + question
 
 
 def _stops(stop: Sequence[str]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from array import array
 from bisect import bisect_left, bisect_right
@@ -10,7 +11,6 @@ from dataclasses import replace
 
 import torch
 
-from xl3m_integrations.assembly import SEPARATOR
 from xl3m_integrations.backends.base import Evidence, Scorer
 from xl3m_integrations.certainty import ANSWER_COLUMNS, Measure, SecondLook
 from xl3m_integrations.documents import Document
@@ -20,6 +20,7 @@ from xl3m_integrations.types import Certainty, Progress, ScoredSegment, Segment,
 
 ProgressCallback = Callable[[Progress], None]
 _SECONDS_BETWEEN_REPORTS = 0.1
+_SENTENCE_ENDS = re.compile(r"(?<=[.!?])\s+|\n+")
 
 
 class Scored:
@@ -39,6 +40,7 @@ class Scored:
         self._document_tokens = [0] * len(documents)
         self._again: dict[int, dict[str, float]] = {}  # row -> what the second look saw
         self.certainty: Certainty | None = None
+        self.lead = ""
         self.seconds = 0.0
 
     def __len__(self) -> int:
@@ -55,18 +57,12 @@ class Scored:
         self._evidence.extend(evidence)
         self._document_tokens[segment.document] = segment.token + len(segment.ids)
 
-    def rank(self, scorer: Scorer, question: str, found: str = "") -> None:
-        """Score all segments, and look again at the best of them where the measure does so.
-
-        Args:
-            scorer: Reads the best segments again.
-            question: The question.
-            found: See `score`.
-        """
+    def rank(self, scorer: Scorer, question: str) -> None:
+        """Score all segments, and let `scorer` look again at the best of them where the measure does so."""
         scores = self._measure.score(self._table())
         second: SecondLook | None = getattr(self._measure, "second", None)
         best = scores.sort(descending=True, stable=True).indices[: second.segments if second else 0]
-        if second is not None and (fitting := self._fitting(second, scorer, question, found, best.tolist())):
+        if second is not None and (fitting := self._fitting(second, scorer, question, best.tolist())):
             second, segments = fitting
             evidence = torch.tensor([e for _, e in scorer.evidence(segments, question, second)], dtype=torch.float64)
             scores[best] = self._above_the_others(second.score(evidence), scores, best)
@@ -74,13 +70,13 @@ class Scored:
         self._scores = array("d", scores.tolist())
 
     def _fitting(
-        self, second: SecondLook, scorer: Scorer, question: str, found: str, rows: Sequence[int]
+        self, second: SecondLook, scorer: Scorer, question: str, rows: Sequence[int]
     ) -> tuple[SecondLook, list[Segment]] | None:
         """The second look and its segments, as short as the window asks for; None where it has no room for any."""
         encode = scorer.tokenizer.ids
         texts = [self._documents[self._document[row]].slice(self._start[row], self._end[row]) for row in rows]
         segments = [
-            Segment(self._index[row], self._start[row], self._end[row], text, encode(text + found), self._document[row])
+            Segment(self._index[row], self._start[row], self._end[row], text, encode(text), self._document[row])
             for row, text in zip(rows, texts, strict=True)
         ]
         room = scorer.window - scorer.overhead(question) - max(len(segment.ids) for segment in segments)
@@ -125,7 +121,7 @@ class Scored:
 
         Args:
             later: What the later hop scored.
-            passed: Rows that it was given, which cannot be its find.
+            passed: Rows of what was found before, which cannot be its find.
         """
         theirs = array("d", later._scores)
         for row in passed:
@@ -194,16 +190,24 @@ def score_hops(
     scorer: Scorer,
     progress: ProgressCallback | None = None,
 ) -> Scored:
-    """`score`, once per hop, each time with the best segments of the hops before beside every segment."""
+    """`score`, once per hop, each time with the sentences that the hops before have found ahead of the question."""
     scored = latest = score(documents, question, measure, segmenter, scorer, progress)
-    passed, found = list[int](), ""
+    passed = list[int]()
     for _ in range(hops - 1):
         row, text = latest.best_text()
         passed.append(row)
-        found += SEPARATOR + text
-        latest = score(documents, question, measure, segmenter, scorer, progress, found)
+        scored.lead += _best_sentence(text, question, measure, scorer) + " "
+        latest = score(documents, scored.lead + question, measure, segmenter, scorer, progress)
         scored.join(latest, passed)
     return scored
+
+
+def _best_sentence(text: str, question: str, measure: Measure, scorer: Scorer) -> str:
+    """The sentence or line of a segment that the question needs most, by the same measure."""
+    sentences = [part for part in map(str.strip, _SENTENCE_ENDS.split(text)) if part]
+    segments = [Segment(n, 0, len(part), part, scorer.tokenizer.ids(part)) for n, part in enumerate(sentences)]
+    evidence = [found for _, found in scorer.evidence(segments, question, measure)]
+    return sentences[int(measure.score(torch.tensor(evidence, dtype=torch.float64)).argmax())]
 
 
 def score(
@@ -213,18 +217,8 @@ def score(
     segmenter: Segmenter,
     scorer: Scorer,
     progress: ProgressCallback | None = None,
-    found: str = "",
 ) -> Scored:
     """Let the scorer read every segment of every document.
-
-    Args:
-        documents: The documents.
-        question: The question.
-        measure: What scores.
-        segmenter: Cuts the documents.
-        scorer: Reads the segments.
-        progress: Called about ten times a second.
-        found: What an earlier hop found; it stands between each segment and the question.
 
     Raises:
         InputError: A document is empty or not valid Unicode, or a sub-context does not fit the window.
@@ -236,9 +230,7 @@ def score(
     lengths = [document.characters for document in documents]
     total = None if None in lengths else sum(length or 0 for length in lengths)
     done = tokens = passed = 0
-    tail = scorer.tokenizer.ids(found) if found else []
-    overhead += len(tail)
-    for segment, evidence in _evidence(_segments(documents, segmenter), tail, scorer, question, measure):
+    for segment, evidence in scorer.evidence(_segments(documents, segmenter), question, measure):
         scored.add(segment, evidence)
         tokens += len(segment.ids) + overhead
         passed, done = _advance(segment, passed, done)
@@ -246,7 +238,7 @@ def score(
         if progress is not None and now - reported >= _SECONDS_BETWEEN_REPORTS:
             progress(Progress(passed + done, total, len(scored), tokens, now - began))
             reported = now
-    scored.rank(scorer, question, found)
+    scored.rank(scorer, question)
     scored.seconds = time.monotonic() - began
     if progress is not None:
         progress(Progress(passed + done, passed + done, len(scored), tokens, scored.seconds))
@@ -259,18 +251,6 @@ def _segments(documents: Sequence[Document], segmenter: Segmenter) -> Iterator[S
             yield from segmenter.segments(document.pieces(), number)
         else:
             yield from (replace(segment, document=number) for segment in document.prepared)
-
-
-def _evidence(
-    segments: Iterator[Segment], tail: list[int], scorer: Scorer, question: str, measure: Measure
-) -> Iterator[tuple[Segment, Evidence]]:
-    """The scorer's evidence of segments that are each followed by `tail`."""
-    if not tail:
-        yield from scorer.evidence(segments, question, measure)
-        return
-    longer = (replace(segment, ids=[*segment.ids, *tail]) for segment in segments)
-    for segment, evidence in scorer.evidence(longer, question, measure):
-        yield replace(segment, ids=segment.ids[: -len(tail)]), evidence
 
 
 def _advance(segment: Segment, passed: int, done: int) -> tuple[int, int]:

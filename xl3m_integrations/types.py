@@ -148,6 +148,8 @@ class Selection:
         tokens: Tokens of the document, in the scoring model's tokens; overlaps counted once.
         characters: Characters of the document.
         seconds: Time that selection took.
+        lead: Sentences that earlier hops found, each followed by a space; in later hops, and when the reader is asked,
+            they stand ahead of the question. Empty with one hop.
         reused: Segments whose evidence came from a journal, not from the model.
         table: Offsets, ranks and evidence of every segment.
         settings: What else decided: the model, the length of a segment, the strategy, by name.
@@ -161,6 +163,7 @@ class Selection:
     tokens: int = 0
     characters: int = 0
     seconds: float = 0.0
+    lead: str = ""
     reused: int = 0
     table: SegmentTable = field(repr=False, default_factory=SegmentTable)
     settings: Mapping[str, str | int] = field(repr=False, default_factory=dict)

@@ -61,7 +61,7 @@ class Plan:
         Cycle(46_000_000, 2.5e-3, 0.35),
         Cycle(34_000_000, 2e-3, 0.5),
         Cycle(45_000_000, 2e-3, 0.5),
-        Cycle(40_000_000, 2e-3, 0.6),
+        Cycle(34_000_000, 2e-3, 0.6),
     )
     step_tokens: int = 6_144  # per process and step
     vocab_size: int = 4_096

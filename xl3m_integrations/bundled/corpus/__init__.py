@@ -16,7 +16,7 @@ from xl3m_integrations.bundled.corpus.documents import (
 )
 from xl3m_integrations.bundled.corpus.facts import Fact, event_fact, magic_fact, register_fact
 from xl3m_integrations.bundled.corpus.families import DEMO_FAMILIES, FAMILIES, Maker, any_fact
-from xl3m_integrations.bundled.corpus.hops import hop_fact
+from xl3m_integrations.bundled.corpus.hops import hop_fact, told_fact
 from xl3m_integrations.bundled.corpus.values import VALUES, Rng
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "magic_fact",
     "register_fact",
     "stream_document",
+    "told_fact",
     "unambiguous",
     "weave",
 ]

@@ -16,7 +16,7 @@ from xl3m_integrations.bundled.corpus.facts import (
     register_fact,
     said_fact,
 )
-from xl3m_integrations.bundled.corpus.hops import hop_fact
+from xl3m_integrations.bundled.corpus.hops import hop_fact, told_fact
 from xl3m_integrations.bundled.corpus.loose import loose_fact
 from xl3m_integrations.bundled.corpus.values import Rng
 
@@ -25,11 +25,11 @@ FAMILIES: dict[Maker, float] = {
     attribute_fact: 30, loose_fact: 30, pair_fact: 14, register_fact: 6, pass_fact: 4, magic_fact: 5, place_fact: 6,
     keep_fact: 7, event_fact: 5, said_fact: 5,
 }  # fmt: skip
-_DRAWN: dict[Maker, float] = FAMILIES | {hop_fact: 7}
+_DRAWN: dict[Maker, float] = FAMILIES | {hop_fact: 3, told_fact: 7}
 
 
 def any_fact(rng: Rng) -> Fact:
-    """A fact of a family, or of two statements, drawn by weight."""
+    """A fact of a family, or one of two statements, drawn by weight."""
     return rng.choices(list(_DRAWN), list(_DRAWN.values()))[0](rng)
 
 

@@ -57,3 +57,11 @@ _MAKERS: tuple[Callable[[Rng], Fact], ...] = (variable_fact, carried_fact, role_
 def hop_fact(rng: Rng) -> Fact:
     """A fact of one of the kinds above."""
     return rng.choice(_MAKERS)(rng)
+
+
+def told_fact(rng: Rng) -> Fact:
+    """The same, but the question itself tells the statement that leads to the one with the value."""
+    fact = hop_fact(rng)
+    link = next(part for part in fact.parts if part != fact.statement)
+    questions = tuple(f"{link} {question}" for question in fact.questions)
+    return replace(fact, family="told", questions=questions, parts=(), hops=1, like=told_fact)
