@@ -118,7 +118,7 @@ def standardised(values: Tensor) -> Tensor:
 
 
 def regret(log_probs: Tensor, cap: float) -> Tensor:
-    """What the other segments explain better: over the question's tokens, the shortfall from the best of them, in nats.
+    """What other segments explain better: mean shortfall from the best of them over the question's tokens, in nats.
 
     Args:
         log_probs: [B, Q], of the question's tokens after each of B segments.
@@ -128,13 +128,20 @@ def regret(log_probs: Tensor, cap: float) -> Tensor:
         [B]. A look-alike explains all of the question but the word that tells it from the right segment, where it falls
         short of that one; a segment that explains every word as well as any other has none.
     """
-    return (log_probs.amax(0) - log_probs).clamp(max=cap).sum(-1)
+    return (log_probs.amax(0) - log_probs).clamp(max=cap).sum(-1) / max(1, log_probs.shape[-1])
 
 
 def _present(tensor: Tensor | None, what: str) -> Tensor:
     if tensor is None:
         raise SettingError(f"The measure needs {what}, which the backend did not compute; declare it in `needs`.")
     return tensor
+
+
+def mean_answer_entropy(seen: Observation) -> Tensor:
+    """[B] entropies of the greedy answer's distributions, averaged up to its end."""
+    answered = _present(seen.answered, "the greedy answer").float()
+    entropies = entropy_of(_present(seen.answer, "the greedy answer")) * answered
+    return entropies.sum(1) / answered.sum(1).clamp(min=1)
 
 
 # ---------------------------------------------------------------------------------------------- the measures
@@ -212,23 +219,21 @@ class AnswerEntropy(_PlainQuestion):
 
     def evidence(self, seen: Observation) -> Tensor:
         """[B, 1] mean entropies."""
-        answered = _present(seen.answered, "the greedy answer").float()
-        entropies = entropy_of(_present(seen.answer, "the greedy answer")) * answered
-        return (entropies.sum(1) / answered.sum(1).clamp(min=1))[:, None]
+        return mean_answer_entropy(seen)[:, None]
 
     def score(self, evidence: Tensor) -> Tensor:
         """Minus the mean entropy."""
         return -evidence[:, 0]
 
 
-ANSWER_COLUMNS = ("answer_entropy", "answer_nll")
+# Fitted by logistic regression on the bundled model's answers, half of them to questions that the text does not answer.
+EVEN_DOUBT = 0.37  # nats at which the probability is one half
+DOUBT_SCALE = 0.1  # nats
 
 
 @dataclass(frozen=True, slots=True)
 class SecondLook(_PlainQuestion):
     """Reads the best segments again, up to the answer's end, and compares how they explain the question.
-
-    The score is z(certainty of the greedy answer) + z(-regret), over these segments.
 
     Attributes:
         segments: How many of the best segments are read again.
@@ -240,7 +245,7 @@ class SecondLook(_PlainQuestion):
     answer_tokens: int = 12
     cap: float = 4.0
     name: ClassVar[str] = "second_look"
-    columns: ClassVar[tuple[str, ...]] = ()  # ANSWER_COLUMNS, then one per token of the question
+    columns: ClassVar[tuple[str, ...]] = ()  # the answer's mean entropy, then one per token of the question
 
     @property
     def needs(self) -> Needs:
@@ -248,33 +253,26 @@ class SecondLook(_PlainQuestion):
         return Needs(question=True, answer_tokens=self.answer_tokens)
 
     def evidence(self, seen: Observation) -> Tensor:
-        """[B, 2 + Q]: the answer's mean entropy and summed NLL, then the question's log-probabilities."""
-        answered = _present(seen.answered, "the greedy answer").float()
-        answer = _present(seen.answer, "the greedy answer")
-        entropy = (entropy_of(answer) * answered).sum(1) / answered.sum(1).clamp(min=1)
-        nll = -(answer.amax(-1) * answered).sum(1)
-        question = _present(seen.question, "the question's log-probabilities")
-        return torch.cat([torch.stack([entropy, nll], 1), question], 1)
+        """[B, 1 + Q]: the answer's mean entropy, then the question's log-probabilities."""
+        entropy = mean_answer_entropy(seen)
+        return torch.cat([entropy[:, None], _present(seen.question, "the question's log-probabilities")], 1)
 
     def score(self, evidence: Tensor) -> Tensor:
-        """Sum of the two, standardised."""
-        return -standardised(evidence[:, 0]) - standardised(self.regret(evidence))
+        """Minus the answer's mean entropy."""
+        return -evidence[:, 0]
+
+    def combined(self, first: Tensor, evidence: Tensor) -> Tensor:
+        """[N] final scores, z(first look) + z(second look) over these segments."""
+        return standardised(first) + standardised(self.score(evidence))
 
     def regret(self, evidence: Tensor) -> Tensor:
         """[N], in nats; see the function of this name."""
-        return regret(evidence[:, len(ANSWER_COLUMNS) :], self.cap)
+        return regret(evidence[:, 1:], self.cap)
 
     def certainty(self, evidence: Tensor, row: int) -> Certainty:
         """How certain it is that the segment of that row holds the answer."""
-        doubt = evidence[row, 1] + DOUBT_OF_REGRET * self.regret(evidence)[row]
+        doubt = evidence[row, 0] + self.regret(evidence)[row]
         return Certainty(nats=float(doubt), probability=float(torch.sigmoid((EVEN_DOUBT - doubt) / DOUBT_SCALE)))
-
-
-# Doubt is the answer's negative log-likelihood and this share of the regret; where it is even, half of the answers are
-# right. Fitted by logistic regression on the bundled model; see the evaluation's `certainty` figures.
-DOUBT_OF_REGRET = 0.5
-EVEN_DOUBT = 4.0
-DOUBT_SCALE = 1.5
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 
 from xl3m_integrations.backends.base import Evidence, Scorer
-from xl3m_integrations.certainty import ANSWER_COLUMNS, Measure, SecondLook
+from xl3m_integrations.certainty import Measure, SecondLook
 from xl3m_integrations.documents import Document
 from xl3m_integrations.segmentation import Segmenter
 from xl3m_integrations.selection import Selector
@@ -65,8 +65,10 @@ class Scored:
         if second is not None and (fitting := self._fitting(second, scorer, question, best.tolist())):
             second, segments = fitting
             evidence = torch.tensor([e for _, e in scorer.evidence(segments, question, second)], dtype=torch.float64)
-            scores[best] = self._above_the_others(second.score(evidence), scores, best)
+            combined = second.combined(scores[best], evidence)
+            self.certainty = second.certainty(evidence, int(combined.argmax()))
             self._note(second, evidence, best.tolist())
+            scores[best] = self._above_the_others(combined, scores, best)
         self._scores = array("d", scores.tolist())
 
     def _fitting(
@@ -90,10 +92,8 @@ class Scored:
         return again - again.min() + (scores[others].max() + 1e-6 if others.any() else 0.0)
 
     def _note(self, second: SecondLook, evidence: torch.Tensor, rows: Sequence[int]) -> None:
-        regrets = second.regret(evidence).tolist()
-        for row, regret, seen in zip(rows, regrets, evidence.tolist(), strict=True):
-            self._again[row] = {**dict(zip(ANSWER_COLUMNS, seen, strict=False)), "regret": regret}
-        self.certainty = second.certainty(evidence, int(second.score(evidence).argmax()))
+        figures = zip(rows, evidence[:, 0].tolist(), second.regret(evidence).tolist(), strict=True)
+        self._again = {row: {"answer_entropy": entropy, "regret": regret} for row, entropy, regret in figures}
 
     def _table(self) -> torch.Tensor:
         return torch.tensor(self._evidence, dtype=torch.float64).view(len(self), len(self._measure.columns))

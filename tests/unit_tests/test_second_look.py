@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from statistics import mean, pstdev
 
 import pytest
 import torch
@@ -16,7 +17,6 @@ from models import make_backend, text_of
 from xl3m_integrations import XL3M, SettingError
 from xl3m_integrations.backends.base import Evidence
 from xl3m_integrations.certainty import (
-    DOUBT_OF_REGRET,
     DOUBT_SCALE,
     EVEN_DOUBT,
     Blend,
@@ -31,7 +31,7 @@ from xl3m_integrations.scoring import Scored, score
 from xl3m_integrations.segmentation import Segmenter
 from xl3m_integrations.selection import TopK
 from xl3m_integrations.tokens import TextTokenizer
-from xl3m_integrations.types import Certainty, Segment
+from xl3m_integrations.types import Segment
 
 QUESTION = "Which?"
 rows = st.lists(st.lists(st.floats(-20, 0), min_size=3, max_size=3), min_size=1, max_size=8)
@@ -43,7 +43,7 @@ rows = st.lists(st.lists(st.floats(-20, 0), min_size=3, max_size=3), min_size=1,
 def test_regret_is_how_far_each_token_is_from_its_best_capped(rows, cap):
     seen = regret(torch.tensor(rows, dtype=torch.float64), cap)
     best = [max(column) for column in zip(*rows, strict=True)]
-    expected = [sum(min(cap, top - own) for top, own in zip(best, row, strict=True)) for row in rows]
+    expected = [sum(min(cap, top - own) for top, own in zip(best, row, strict=True)) / 3 for row in rows]
     assert seen.tolist() == pytest.approx(expected)
 
 
@@ -58,30 +58,29 @@ def test_evidence_counts_the_answer_up_to_its_end():
         answer=answer,
         answered=torch.tensor([[True, True, False]]),
     )
-    entropy, nll, *question = SecondLook().evidence(seen)[0].tolist()
+    entropy, *question = SecondLook().evidence(seen)[0].tolist()
     nine = -(0.9 * math.log(0.9) + 0.1 * math.log(0.1))
     assert entropy == pytest.approx((math.log(2) + nine) / 2, abs=1e-6)
-    assert nll == pytest.approx(math.log(2) - math.log(0.9), abs=1e-6)
     assert question == [-1.0, -2.0]
 
 
 @settings(deadline=None)
-@given(nll=st.floats(0, 30), tokens=st.lists(st.floats(-9, 0), min_size=2, max_size=4))
-def test_certainty_falls_with_doubt_and_is_even_where_it_says(nll, tokens):
+@given(entropy=st.floats(0, 5), tokens=st.lists(st.floats(-9, 0), min_size=2, max_size=4))
+def test_certainty_falls_with_doubt_and_is_even_where_it_says(entropy, tokens):
     look = SecondLook()
-    evidence = torch.tensor([[0.1, nll, *tokens], [0.1, nll + 1, *tokens]], dtype=torch.float64)
+    evidence = torch.tensor([[entropy, *tokens], [entropy + 1, *tokens]], dtype=torch.float64)
     first, second = look.certainty(evidence, 0), look.certainty(evidence, 1)
-    assert first.nats == pytest.approx(nll)  # the two explain the question equally well: there is no regret
-    assert second.nats == pytest.approx(nll + 1)
-    assert first.probability == pytest.approx(1 / (1 + math.exp((nll - EVEN_DOUBT) / DOUBT_SCALE)))
+    assert first.nats == pytest.approx(entropy)  # the two explain the question equally well: there is no regret
+    assert second.nats == pytest.approx(entropy + 1)
+    assert first.probability == pytest.approx(1 / (1 + math.exp((entropy - EVEN_DOUBT) / DOUBT_SCALE)))
     assert first.probability >= second.probability
-    assert first.found == (nll <= EVEN_DOUBT)
+    assert first.found == (entropy <= EVEN_DOUBT)
     assert float(first) == first.probability
 
 
 def test_what_another_segment_explains_better_adds_to_the_doubt():
-    evidence = torch.tensor([[0.1, 1.0, -1.0, -3.0], [0.1, 9.0, -1.0, -1.0]], dtype=torch.float64)
-    assert SecondLook().certainty(evidence, 0).nats == pytest.approx(1.0 + 2.0 * DOUBT_OF_REGRET)
+    evidence = torch.tensor([[1.0, -1.0, -3.0], [9.0, -1.0, -1.0]], dtype=torch.float64)
+    assert SecondLook().certainty(evidence, 0).nats == pytest.approx(1.0 + (0.0 + 2.0) / 2)
 
 
 # ---------------------------------------------------------------------------------------------- in a scoring pass
@@ -121,9 +120,11 @@ def run(byte_level_tokenizer):
 
 
 def test_the_best_are_looked_at_again_and_come_before_all_others(run):
-    """The first look likes later segments better, the second earlier ones."""
+    """The first look likes later segments better, the second has its own mind: the sum of their z decides."""
+    minds = (2.0, 9.0, 1.0, 4.0)
     scored, scorer = run(
-        lambda segment: (-float(segment.index), 0.0), lambda segment: (1.0, 1.0, -1.0 - segment.index, -1.0)
+        lambda segment: (-float(segment.index), 0.0),
+        lambda segment: (minds[segment.index % 4], -1.0 - segment.index, -1.0),
     )
     (kept,) = scored.keep(TopK(99))
     assert [name for name, *_ in scorer.seen] == ["blend", "second_look"]
@@ -131,14 +132,23 @@ def test_the_best_are_looked_at_again_and_come_before_all_others(run):
     assert scorer.seen[1][1] == [last, last - 1, last - 2, last - 3]
     assert scorer.seen[1][2] == [kept[index].text for index in scorer.seen[1][1]]
     by_rank = [segment.index for segment in sorted(kept, key=lambda segment: segment.rank)]
-    assert by_rank == [last - 3, last - 2, last - 1, last, *range(last - 4, -1, -1)]
+    again = range(last - 3, last + 1)
+    certain = {index: -minds[index % 4] for index in again}
+    total = {
+        index: (index - mean(again)) / pstdev(again)
+        + (certain[index] - mean(certain.values())) / pstdev(certain.values())
+        for index in again
+    }
+    assert by_rank == [*sorted(again, key=lambda index: -total[index]), *range(last - 4, -1, -1)]
+    assert by_rank[:4] != sorted(again, reverse=True)
     ordered = [scored.scores(0)[index] for index in by_rank]
     assert ordered == sorted(ordered, reverse=True)
-    seen = {"gain": 0.0, "answer_entropy": 1.0, "answer_nll": 1.0}
-    assert kept[last - 3].evidence == {"entropy": 3.0 - last, "regret": 0.0, **seen}
-    assert kept[last].evidence["regret"] == pytest.approx(3.0)
+    assert kept[last].evidence == {
+        "entropy": -last, "gain": 0.0, "answer_entropy": minds[last % 4], "regret": pytest.approx(3.0 / 2),
+    }  # fmt: skip
     assert set(kept[0].evidence) == {"entropy", "gain"}
-    assert scored.certainty == Certainty(1.0, pytest.approx(1 / (1 + math.exp((1 - EVEN_DOUBT) / DOUBT_SCALE))))
+    best = by_rank[0]
+    assert scored.certainty.nats == pytest.approx(minds[best % 4] + (best - again[0]) / 2)
 
 
 def test_one_look_where_the_measure_asks_for_no_second(byte_level_tokenizer):
