@@ -9,27 +9,29 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import Self
 
-from xl3m_integrations.documents import Document
-from xl3m_integrations.engine import XL3M, Choice
+from xl3m_integrations.backends.kv_cache import KVCache
+from xl3m_integrations.engine import CACHE_BYTES, XL3M, Choice
+from xl3m_integrations.index import Index
 
 # A framework's own base class may ignore what it does not know; a misspelt setting is an error here.
 STRICT = ConfigDict(arbitrary_types_allowed=True, extra="forbid", protected_namespaces=())
 
 
-class PreparedTexts:
-    """Texts cut into segments once for an engine, and again only where they have changed since."""
+class HeldIndex:
+    """An index of texts, made anew only where they have changed since; what was computed for the others is kept."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._texts: list[str] = []
-        self._documents: list[Document] = []
+        self._index: Index | None = None
 
-    def of(self, engine: XL3M, texts: Sequence[str]) -> Sequence[Document]:
-        """`texts`, prepared."""
+    def of(self, engine: XL3M, texts: Sequence[str]) -> Index:
+        """The index of `texts`."""
         with self._lock:
-            if self._texts != list(texts):
-                self._documents, self._texts = engine.prepare(texts), list(texts)
-            return self._documents
+            if self._index is None or self._texts != list(texts):
+                cache = None if self._index is None else self._index.cache
+                self._index, self._texts = Index(engine, texts, cache or KVCache(CACHE_BYTES)), list(texts)
+            return self._index
 
 
 class EngineFields(BaseModel):

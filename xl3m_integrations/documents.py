@@ -5,8 +5,9 @@ from __future__ import annotations
 import tempfile
 import threading
 import weakref
+from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import IO
 
@@ -44,7 +45,7 @@ class Document:
         self._read = 0
         self._blank = True
         self._ended = False
-        self.prepared: Sequence[Segment] | None = None  # where it is asked many times: its segments, kept
+        self.prepared: Prepared | None = None  # where it is asked many times: its segments, kept
 
     def __deepcopy__(self, memo: object) -> Document:
         return self  # it does not change once it has been read
@@ -63,6 +64,8 @@ class Document:
 
     def beginning(self, characters: int) -> str | None:
         """The whole text if it is no longer than `characters`, else None; `pieces` still begins at its start."""
+        if self._whole is None and self._ended:
+            return self.slice(0, self._read) if self._read <= characters else None
         if self._whole is None:
             head: list[str] = []
             size = 0
@@ -128,6 +131,38 @@ class Document:
                 byte += spool.write(block.encode("utf-8"))
                 character += len(block)
             yield piece
+
+
+class Prepared:
+    """A document's segments, kept: 4 bytes a token and 32 a segment, and no text, which the document has.
+
+    Args:
+        segments: The segments, in order.
+    """
+
+    def __init__(self, segments: Iterable[Segment]) -> None:
+        self._ids, self._ends = array("i"), array("q", [0])
+        self._places = array("q")  # of each segment: first character, last character, first token
+        for segment in segments:
+            self._ids.extend(segment.ids)
+            self._ends.append(len(self._ids))
+            self._places.extend((segment.start, segment.end, segment.token))
+
+    def __len__(self) -> int:
+        """Number of segments."""
+        return len(self._ends) - 1
+
+    def segments(self, document: Document, number: int = 0) -> Iterator[Segment]:
+        """The segments, in order.
+
+        Args:
+            document: Where their texts are cut from.
+            number: Number to put on them.
+        """
+        for index in range(len(self)):
+            start, end, token = self._places[3 * index : 3 * index + 3]
+            ids = self._ids[self._ends[index] : self._ends[index + 1]]
+            yield Segment(index, start, end, document.slice(start, end), ids, number, token)
 
 
 def _string(piece: object) -> str:

@@ -6,7 +6,6 @@ The engine owns the defaults and the order of the stages; each stage is a module
 from __future__ import annotations
 
 import warnings
-from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from xl3m_integrations.assembly import assemble
 from xl3m_integrations.backends.base import Generator, Scorer
 from xl3m_integrations.backends.journal import JournaledScorer
 from xl3m_integrations.certainty import Measure, get_measure
-from xl3m_integrations.documents import Document, Text
+from xl3m_integrations.documents import Document, Prepared, Text
 from xl3m_integrations.errors import InputError, SettingError
 from xl3m_integrations.prompts import require_question
 from xl3m_integrations.scoring import ProgressCallback, score, score_hops
@@ -29,9 +28,12 @@ from xl3m_integrations.types import Answer, Certainty, KeyContext, Selection
 if TYPE_CHECKING:
     import torch
 
+    from xl3m_integrations.index import Index
+
 KEPT = 8  # segments that are kept by default, at most; how many is decided by where the scores drop
 LEAST_KEPT = 4  # segments are made short enough for so many to fit the reader's window
 LONGEST_SEGMENT = 512  # tokens, by default
+CACHE_BYTES = 2 << 30  # of keys and values that an index keeps, by default
 CHARACTERS_A_TOKEN = 24  # a text with more per token of the window is taken for one that does not fit
 
 
@@ -218,81 +220,118 @@ class XL3M:
         return self.select_documents([text], question, **how)[0]
 
     def select_documents(
-        self,
-        texts: Sequence[Text | Document],
-        question: str,
-        *,
-        top_k: int | None = None,
-        token_budget: int | None = None,
-        selection: Selector | None = None,
-        measure: str | Measure | None = None,
-        keep_first: int = 0,
-        keep_last: int = 0,
-        hops: int = 1,
-        progress: ProgressCallback | None = None,
-        journal: str | Path | None = None,
+        self, texts: Sequence[Text | Document], question: str, **how: Unpack[Choice]
     ) -> list[Selection]:
         """`select` over several documents at once: their segments compete, and ranks run over all of them.
 
         Args:
             texts: The documents.
             question: The plain question.
-            top_k: See `Choice`, as for all that follow.
-            token_budget: See `Choice`.
-            selection: See `Choice`.
-            measure: See `Choice`.
-            keep_first: See `Choice`; of every document.
-            keep_last: See `Choice`; of every document.
-            hops: See `Choice`.
-            progress: See `Choice`.
-            journal: See `Choice`.
+            **how: See `Choice`; `keep_first` and `keep_last` are meant of every document.
 
         Returns:
             One selection per document, in order; a document of which nothing is kept has one without segments.
         """
+        return self.select_documents_many(texts, [question], **how)[0]
+
+    def select_many(self, text: Text | Document, questions: Sequence[str], **how: Unpack[Choice]) -> list[Selection]:
+        """`select` for several questions in one pass: each segment is read once, and each question behind it.
+
+        Args:
+            text: See `select`.
+            questions: The questions.
+            **how: See `Choice`; the same for all questions.
+
+        Returns:
+            A selection for each question, in order, each with the time of the whole pass.
+
+        Raises:
+            InputError: See `select`.
+        """
+        return [selections[0] for selections in self.select_documents_many([text], questions, **how)]
+
+    def select_documents_many(
+        self, texts: Sequence[Text | Document], questions: Sequence[str], **how: Unpack[Choice]
+    ) -> list[list[Selection]]:
+        """`select_documents` for several questions in one pass; for each question, one selection per document."""
+        if isinstance(questions, str):
+            raise InputError("questions is one string; pass a list of questions, or ask one with select().")
+        asked = [require_question(question) for question in questions]
         # A small reader is led astray by look-alikes beside the right passage, so the cut is where the scores drop.
-        default = AdaptiveGap(1, self._most_kept)
-        selector = _selector(top_k, token_budget, selection, measure, keep_first, keep_last, hops) or default
+        selector = _selector(**how) or AdaptiveGap(1, self._most_kept)
+        measure = how.get("measure")
         chosen = self.measure if measure is None else get_measure(measure)
         documents = [Document.of(text) for text in texts]
-        scorer = self.scorer if journal is None else JournaledScorer(self.scorer, journal)
-        scored = score_hops(documents, require_question(question), chosen, hops, self.segmenter, scorer, progress)
-        settings = self._settings(selector, hops=hops if hops > 1 else 0, keep_first=keep_first, keep_last=keep_last)
+        if not asked:
+            return []
+        scorer = self._journaled(how.get("journal"), len(asked))
+        hops = how.get("hops", 1)
+        found = score_hops(documents, asked, chosen, hops, self.segmenter, scorer, how.get("progress"))
+        first, last = how.get("keep_first", 0), how.get("keep_last", 0)
+        settings = self._settings(selector, hops=hops if hops > 1 else 0, keep_first=first, keep_last=last)
         return [
-            Selection(
-                question=question,
-                measure=chosen.name,
-                segments=kept,
-                key_context=assemble(kept, document.slice, certainty=scored.certainty),
-                scores=scored.scores(number),
-                tokens=scored.tokens(number),
-                characters=document.characters or 0,
-                seconds=scored.seconds,
-                lead=scored.lead,
-                reused=scorer.reused[number] if isinstance(scorer, JournaledScorer) else 0,
-                table=scored.table(number),
-                settings=settings,
-            )
-            for number, (document, kept) in enumerate(
-                zip(documents, scored.keep(selector, keep_first, keep_last), strict=True)
-            )
+            [
+                Selection(
+                    question=question,
+                    measure=chosen.name,
+                    segments=kept,
+                    key_context=assemble(kept, document.slice, certainty=scored.certainty),
+                    scores=scored.scores(number),
+                    tokens=scored.tokens(number),
+                    characters=document.characters or 0,
+                    seconds=scored.seconds,
+                    lead=scored.lead,
+                    reused=scorer.reused[number] if isinstance(scorer, JournaledScorer) else 0,
+                    table=scored.table(number),
+                    settings=settings,
+                )
+                for number, (document, kept) in enumerate(
+                    zip(documents, scored.keep(selector, first, last), strict=True)
+                )
+            ]
+            for question, scored in zip(asked, found, strict=True)
         ]
 
+    def _journaled(self, journal: str | Path | None, questions: int) -> Scorer:
+        if journal is None:
+            return self.scorer
+        if questions > 1:
+            raise SettingError(f"journal= keeps one question a pass, but {questions} were asked; ask them one by one.")
+        return JournaledScorer(self.scorer, journal)
+
     def prepare(self, texts: Sequence[Text]) -> list[Document]:
-        """Cut documents into segments once, to ask of them many times: `select_documents` takes what this returns.
+        """Documents cut into segments once, which `select_documents` takes as it takes texts.
 
         Raises:
             InputError: A document is empty or not valid Unicode.
         """
         documents = [Document(text) for text in texts]
         for document in documents:
-            segments = self.segmenter.segments(document.pieces())
-            document.prepared = [replace(segment, ids=array("i", segment.ids)) for segment in segments]
+            document.prepared = Prepared(self.segmenter.segments(document.pieces()))
         return documents
+
+    def index(self, *texts: Text, cache_bytes: int = CACHE_BYTES) -> Index:
+        """Documents to ask of many times: cut into segments once, what the model computes for them kept.
+
+        The first question costs what `select` costs; the next costs only its own tokens for all segments that are
+        kept. What does not fit the budget is computed again.
+
+        Args:
+            *texts: One document or several, each as in `select`.
+            cache_bytes: Keys and values kept in memory (the model's device), at most; 0 keeps the segments alone.
+
+        Raises:
+            InputError: A document is empty or not valid Unicode.
+            SettingError: `cache_bytes` is negative.
+        """
+        from xl3m_integrations.backends.kv_cache import KVCache
+        from xl3m_integrations.index import Index
+
+        return Index(self, texts, KVCache(cache_bytes))
 
     def answer(
         self,
-        text: Text,
+        text: Text | Document,
         question: str,
         *,
         max_new_tokens: int | None = None,
@@ -334,7 +373,7 @@ class XL3M:
 
     def stream(
         self,
-        text: Text,
+        text: Text | Document,
         question: str,
         *,
         max_new_tokens: int | None = None,
@@ -355,7 +394,9 @@ class XL3M:
             return None
         return score([Document(text)], question, self.measure, self.segmenter, self.scorer).certainty
 
-    def _read_for(self, text: Text, question: str, limit: int, how: Choice) -> tuple[KeyContext, Selection | None]:
+    def _read_for(
+        self, text: Text | Document, question: str, limit: int, how: Choice
+    ) -> tuple[KeyContext, Selection | None]:
         """The key context that fits the reader's window, and the selection it was made from, if one was needed."""
         reader = self._reader()
         room = reader.window - limit - reader.overhead(require_question(question))
@@ -368,7 +409,7 @@ class XL3M:
         return self.key_context(text, question, room, reader.count, **how)
 
     def key_context(
-        self, text: Text, question: str, room: int, count: Callable[[str], int], **how: Unpack[Choice]
+        self, text: Text | Document, question: str, room: int, count: Callable[[str], int], **how: Unpack[Choice]
     ) -> tuple[KeyContext, Selection | None]:
         """What of a text to hand to any reader: all of it where it fits, else the segments that the question needs.
 

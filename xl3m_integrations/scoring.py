@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import torch
 
-from xl3m_integrations.backends.base import Evidence, Scorer
+from xl3m_integrations.backends.base import Evidence, Scorer, evidence_many
 from xl3m_integrations.certainty import Measure, SecondLook
 from xl3m_integrations.documents import Document
 from xl3m_integrations.segmentation import Segmenter
@@ -183,23 +183,24 @@ class Scored:
 
 def score_hops(
     documents: Sequence[Document],
-    question: str,
+    questions: Sequence[str],
     measure: Measure,
     hops: int,
     segmenter: Segmenter,
     scorer: Scorer,
     progress: ProgressCallback | None = None,
-) -> Scored:
-    """`score`, once per hop, each time with the sentences that the hops before have found ahead of the question."""
-    scored = latest = score(documents, question, measure, segmenter, scorer, progress)
-    passed = list[int]()
-    for _ in range(hops - 1):
-        row, text = latest.best_text()
-        passed.append(row)
-        scored.lead += _best_sentence(text, question, measure, scorer) + " "
-        latest = score(documents, scored.lead + question, measure, segmenter, scorer, progress)
-        scored.join(latest, passed)
-    return scored
+) -> list[Scored]:
+    """`score_many`; then each question once per further hop, led by the sentences that the hops before have found."""
+    first = score_many(documents, questions, measure, segmenter, scorer, progress)
+    for question, scored in zip(questions, first, strict=True):
+        latest, passed = scored, list[int]()
+        for _ in range(hops - 1):
+            row, text = latest.best_text()
+            passed.append(row)
+            scored.lead += _best_sentence(text, question, measure, scorer) + " "
+            latest = score(documents, scored.lead + question, measure, segmenter, scorer, progress)
+            scored.join(latest, passed)
+    return first
 
 
 def _best_sentence(text: str, question: str, measure: Measure, scorer: Scorer) -> str:
@@ -218,30 +219,47 @@ def score(
     scorer: Scorer,
     progress: ProgressCallback | None = None,
 ) -> Scored:
-    """Let the scorer read every segment of every document.
+    """`score_many` for one question."""
+    return score_many(documents, [question], measure, segmenter, scorer, progress)[0]
+
+
+def score_many(
+    documents: Sequence[Document],
+    questions: Sequence[str],
+    measure: Measure,
+    segmenter: Segmenter,
+    scorer: Scorer,
+    progress: ProgressCallback | None = None,
+) -> list[Scored]:
+    """Let the scorer read every segment of every document, once for all questions.
+
+    Returns:
+        The scores for each question.
 
     Raises:
         InputError: A document is empty or not valid Unicode, or a sub-context does not fit the window.
         ScoringError: The model failed on a segment.
     """
-    scored = Scored(documents, measure)
+    scored = [Scored(documents, measure) for _ in questions]
     began = reported = time.monotonic()
-    overhead = scorer.overhead(measure.asks(question))
+    overhead = sum(scorer.overhead(measure.asks(question)) for question in questions)
     lengths = [document.characters for document in documents]
     total = None if None in lengths else sum(length or 0 for length in lengths)
     done = tokens = passed = 0
-    for segment, evidence in scorer.evidence(_segments(documents, segmenter), question, measure):
-        scored.add(segment, evidence)
+    for segment, evidence in evidence_many(scorer, _segments(documents, segmenter), questions, measure):
+        for one, own in zip(scored, evidence, strict=True):
+            one.add(segment, own)
         tokens += len(segment.ids) + overhead
         passed, done = _advance(segment, passed, done)
         now = time.monotonic()
         if progress is not None and now - reported >= _SECONDS_BETWEEN_REPORTS:
-            progress(Progress(passed + done, total, len(scored), tokens, now - began))
+            progress(Progress(passed + done, total, len(scored[0]), tokens, now - began))
             reported = now
-    scored.rank(scorer, question)
-    scored.seconds = time.monotonic() - began
+    for one, question in zip(scored, questions, strict=True):
+        one.rank(scorer, question)
+        one.seconds = time.monotonic() - began
     if progress is not None:
-        progress(Progress(passed + done, passed + done, len(scored), tokens, scored.seconds))
+        progress(Progress(passed + done, passed + done, len(scored[0]), tokens, scored[-1].seconds))
     return scored
 
 
@@ -250,7 +268,7 @@ def _segments(documents: Sequence[Document], segmenter: Segmenter) -> Iterator[S
         if document.prepared is None:
             yield from segmenter.segments(document.pieces(), number)
         else:
-            yield from (replace(segment, document=number) for segment in document.prepared)
+            yield from document.prepared.segments(document, number)
 
 
 def _advance(segment: Segment, passed: int, done: int) -> tuple[int, int]:

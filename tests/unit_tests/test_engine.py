@@ -552,14 +552,3 @@ def test_a_streamed_document_is_read_once_and_as_it_is_needed(xl3m: XL3M):
         with pytest.raises(Enough):
             xl3m.select(pieces(), QUESTION, progress=stop)
     assert 0 < handed_out < 200
-
-
-def test_prepared_documents_are_selected_from_as_if_they_were_not(xl3m: XL3M):
-    texts = [text_of(900), text_of(1_400), "short and plain"]
-    prepared = xl3m.prepare(texts)
-    for question in (QUESTION, "And what else?"):
-        assert [s.segments for s in xl3m.select_documents(prepared, question, top_k=5)] == [
-            s.segments for s in xl3m.select_documents(texts, question, top_k=5)
-        ]
-    later = xl3m.select_documents(prepared[1:], QUESTION, top_k=5)
-    assert [s.segments for s in later] == [s.segments for s in xl3m.select_documents(texts[1:], QUESTION, top_k=5)]

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol, runtime_checkable
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from xl3m_integrations.certainty import Measure
 from xl3m_integrations.tokens import TextTokenizer
 from xl3m_integrations.types import Segment
 
+if TYPE_CHECKING:
+    from xl3m_integrations.backends.kv_cache import KVCache
+
 Evidence = tuple[float, ...]
+GROUP = 2_048  # segments that are put to each question in turn, by a scorer that reads them anew each time
 
 
 class Scorer(Protocol):
@@ -44,6 +49,53 @@ class Fingerprinted(Protocol):
     @property
     def fingerprint(self) -> str:
         """Changes with everything but the measure, question and segment that the evidence depends on."""
+
+
+@runtime_checkable
+class SharingScorer(Scorer, Fingerprinted, Protocol):
+    """A scorer that reads a segment once for many questions, and may keep what it computed for the segment."""
+
+    def evidence_many(
+        self,
+        segments: Iterable[Segment],
+        questions: Sequence[str],
+        measure: Measure,
+        cache: KVCache | None = None,
+    ) -> Iterator[tuple[Segment, tuple[Evidence, ...]]]:
+        """Each segment, in the order given, with what `evidence` gives for each question.
+
+        Args:
+            segments: The segments.
+            questions: The questions, one at least.
+            measure: See `evidence`.
+            cache: Holds keys and values of segments from one call to the next; None keeps none.
+        """
+
+
+def evidence_many(
+    scorer: Scorer,
+    segments: Iterable[Segment],
+    questions: Sequence[str],
+    measure: Measure,
+    cache: KVCache | None = None,
+) -> Iterator[tuple[Segment, tuple[Evidence, ...]]]:
+    """`SharingScorer.evidence_many` of any scorer; one that does not share reads the segments for each question."""
+    if len(questions) == 1 and cache is None:
+        yield from ((segment, (found,)) for segment, found in scorer.evidence(segments, questions[0], measure))
+    elif isinstance(scorer, SharingScorer):
+        yield from scorer.evidence_many(segments, questions, measure, cache)
+    else:
+        yield from one_by_one(scorer, segments, questions, measure)
+
+
+def one_by_one(
+    scorer: Scorer, segments: Iterable[Segment], questions: Sequence[str], measure: Measure
+) -> Iterator[tuple[Segment, tuple[Evidence, ...]]]:
+    """Put the questions one after the other to some segments at a time, so that no document is held whole."""
+    source = iter(segments)
+    while group := list(islice(source, GROUP)):
+        columns = [[found for _, found in scorer.evidence(group, question, measure)] for question in questions]
+        yield from zip(group, zip(*columns, strict=True), strict=True)
 
 
 class Generator(Protocol):

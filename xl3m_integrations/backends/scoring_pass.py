@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,6 +18,8 @@ from xl3m_integrations.types import Segment
 if TYPE_CHECKING:
     from xl3m_integrations.backends.transformers import TransformersBackend
 
+T = TypeVar("T")
+
 LOGIT_BYTES = 256 << 20  # float32 logits of one batch, at most
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "failed to allocate")
 
@@ -27,56 +29,65 @@ class ScoringPass:
 
     def __init__(self, backend: TransformersBackend, prompt: QuestionPrompt, measure: Measure) -> None:
         self._backend = backend
-        self._prompt = prompt
+        self.prompt = prompt
         self._measure = measure
         self._needs: Needs = measure.needs
         self._batch_tokens = backend.batch_tokens
         # Logits are needed from the position before the question's first token to the last position.
-        self._back = len(prompt.after) - prompt.question.start if self._needs.question else 0
-        self._max_rows = max(1, LOGIT_BYTES // (4 * backend.vocabulary * (1 + self._back)))
+        self.back = len(prompt.after) - prompt.question.start if self._needs.question else 0
+        self._max_rows = max(1, LOGIT_BYTES // (4 * backend.vocabulary * (1 + self.back)))
         self._baseline: Tensor | None = None  # computed once it is known that the question fits the window
 
     def evidence(self, segments: Sequence[Segment]) -> list[Evidence]:
         """Evidence of each segment, in order."""
-        lengths = [len(segment.ids) + self._prompt.overhead for segment in segments]
-        self._require_fit(max(lengths))
-        if self._needs.baseline and self._baseline is None:
-            self._baseline = self._question_without_segment()
+        lengths = [len(segment.ids) + self.prompt.overhead for segment in segments]
+        self.prepare(max(lengths) - self.prompt.overhead)
         found: list[Evidence] = [()] * len(segments)
         exact = self._needs.answer_tokens > 0
         for rows in packed(lengths, self._batch_tokens, max_rows=self._max_rows, exact=exact):
-            for row, evidence in zip(rows, self._batch([segments[row] for row in rows]), strict=True):
+            batch = in_halves(self._batch, [segments[row] for row in rows], self._relieve)
+            for row, evidence in zip(rows, batch, strict=True):
                 found[row] = evidence
         return found
+
+    def prepare(self, longest: int) -> None:
+        """Make ready for segments of up to `longest` tokens.
+
+        Raises:
+            InputError: Such a segment and the question do not fit the window together.
+        """
+        self._require_fit(longest + self.prompt.overhead)
+        if self._needs.baseline and self._baseline is None:
+            self._baseline = self._question_without_segment()
+
+    def _relieve(self) -> None:
+        self._batch_tokens = max(1, self._batch_tokens // 2)
 
     def _require_fit(self, longest: int) -> None:
         room = self._backend.window - self._needs.answer_tokens
         if longest > room:
             raise InputError(
-                f"The question takes {self._prompt.overhead} tokens with its template, and a segment up to "
-                f"{longest - self._prompt.overhead}: {longest} together, but the model's window is "
+                f"The question takes {self.prompt.overhead} tokens with its template, and a segment up to "
+                f"{longest - self.prompt.overhead}: {longest} together, but the model's window is "
                 f"{self._backend.window} tokens. Shorten the question, or lower segment_tokens."
             )
 
     def _batch(self, segments: list[Segment]) -> list[Evidence]:
-        try:
-            return self._observed(segments)
-        except XL3MError:
-            raise
-        except Exception as error:
-            failed = error
-        if len(segments) == 1:
-            raise scoring_error(failed, f"{_name(segments[0])} with the question") from failed
-        if _is_out_of_memory(failed):
-            self._batch_tokens = max(1, self._batch_tokens // 2)
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-        # Halved whatever it was: less memory is needed, or the segment at which the model fails is found.
-        half = len(segments) // 2
-        return self._batch(segments[:half]) + self._batch(segments[half:])
+        output, logits = self._read([segment.ids for segment in segments])
+        return self.evidence_of(segments, output, logits)
 
-    def _observed(self, segments: list[Segment]) -> list[Evidence]:
-        seen = self._observe([segment.ids for segment in segments])
+    def evidence_of(self, segments: Sequence[Segment], output: Any, logits: Tensor) -> list[Evidence]:
+        """Evidence of each segment from the model's output after the question.
+
+        Args:
+            segments: B segments.
+            output: The model's output, with what it continues from where the measure looks at the answer.
+            logits: [B, back + 1, V] logits at the last positions.
+
+        Raises:
+            ScoringError: They are not numbers.
+        """
+        seen = self._observation(output, logits)
         broken = seen.next.isnan().any(1)
         if broken.any():
             segment = segments[int(broken.nonzero()[0, 0])]
@@ -87,25 +98,29 @@ class ScoringPass:
         evidence = self._measure.evidence(seen)
         return [tuple(row) for row in evidence.tolist()]
 
-    def _observe(self, rows: Sequence[Sequence[int]]) -> Observation:
-        needs, device = self._needs, self._backend.device
-        before, after = self._prompt.before, self._prompt.after
-        lengths = torch.tensor([len(row) + self._prompt.overhead for row in rows])
+    def _read(self, rows: Sequence[Sequence[int]]) -> tuple[Any, Tensor]:
+        """The model's output on whole sub-contexts, and the [B, back + 1, V] logits at their last positions."""
+        device = self._backend.device
+        before, after = self.prompt.before, self.prompt.after
+        lengths = torch.tensor([len(row) + self.prompt.overhead for row in rows])
         longest, shortest = int(lengths.max()), int(lengths.min())
         ids = torch.tensor(
-            [[*before, *row, *after] + [0] * (longest - len(row) - self._prompt.overhead) for row in rows]
+            [[*before, *row, *after] + [0] * (longest - len(row) - self.prompt.overhead) for row in rows]
         )
-        first = shortest - 1 - self._back
-        keep: Tensor | int = 1 + self._back
+        first = shortest - 1 - self.back
+        keep: Tensor | int = 1 + self.back
         if longest != shortest:
             keep = torch.arange(max(first, 0), longest, device=device)
-        cache = {"use_cache": needs.answer_tokens > 0}
-        output = self._backend.logits(ids.to(device), keep, **cache)
+        output = self._backend.logits(ids.to(device), keep, use_cache=self._needs.answer_tokens > 0)
         logits = output.logits
         # [B, back + 1]: for each row, where its needed positions lie among the kept ones.
         places = (lengths - shortest)[:, None] + torch.arange(logits.shape[1] - (longest - shortest))
         if longest != shortest:
             logits = logits.gather(1, places.to(device)[..., None].expand(-1, -1, logits.shape[2]))
+        return output, logits
+
+    def _observation(self, output: Any, logits: Tensor) -> Observation:
+        needs = self._needs
         answer, answered = self._answer(output, logits[:, -1]) if needs.answer_tokens else (None, None)
         return Observation(
             next=logits[:, -1].float().log_softmax(-1),
@@ -117,7 +132,7 @@ class ScoringPass:
 
     def _question(self, logits: Tensor) -> Tensor:
         """[B, Q] log-probabilities of the question's tokens from logits at the last `back + 1` positions."""
-        asked = torch.tensor(self._prompt.after[self._prompt.question], device=logits.device)
+        asked = torch.tensor(self.prompt.after[self.prompt.question], device=logits.device)
         at = logits[:, : len(asked)].float()
         targets = asked.expand(len(at), -1)[..., None]
         return at.gather(2, targets)[..., 0] - at.logsumexp(-1)
@@ -125,13 +140,11 @@ class ScoringPass:
     def _question_without_segment(self) -> Tensor:
         """[Q] log-probabilities of the question's tokens where no segment stands before them."""
         # Where nothing at all stands before the question, its first token needs something to be predicted from.
-        nothing = () if self._prompt.before or self._prompt.question.start else (self._backend.tokenizer.eos_id or 0,)
+        nothing = () if self.prompt.before or self.prompt.question.start else (self._backend.tokenizer.eos_id or 0,)
         try:
-            seen = self._observe([nothing]).question
+            return self._question(self._read([nothing])[1])[0]
         except Exception as error:
             raise scoring_error(error, "the question alone") from error
-        assert seen is not None
-        return seen[0]
 
     def _answer(self, output: Any, logits: Tensor) -> tuple[Tensor, Tensor]:
         """[B, n, V] log-probabilities along the greedy answer, and [B, n] whether the answer still goes on."""
@@ -146,6 +159,37 @@ class ScoringPass:
             output = self._backend.logits(chosen[:, None], 1, use_cache=True, past_key_values=output.past_key_values)
             steps.append(output.logits[:, -1].float().log_softmax(-1))
         return torch.stack(steps, 1), torch.stack(going, 1)
+
+
+def in_halves(
+    work: Callable[[list[Segment]], list[T]], segments: list[Segment], relieve: Callable[[], None]
+) -> list[T]:
+    """What `work` makes of the segments; where it fails, of either half of them.
+
+    Halved whatever the failure was: less memory is needed, or the segment at which the model fails is found.
+
+    Args:
+        work: Reads some segments in one batch.
+        segments: The segments.
+        relieve: Called where memory did not suffice, to make later batches smaller.
+
+    Raises:
+        ScoringError: One segment alone fails.
+    """
+    try:
+        return work(segments)
+    except XL3MError:
+        raise
+    except Exception as error:
+        failed = error
+    if len(segments) == 1:
+        raise scoring_error(failed, f"{_name(segments[0])} with the question") from failed
+    if _is_out_of_memory(failed):
+        relieve()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+    half = len(segments) // 2
+    return in_halves(work, segments[:half], relieve) + in_halves(work, segments[half:], relieve)
 
 
 def _name(segment: Segment) -> str:

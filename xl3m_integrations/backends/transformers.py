@@ -16,10 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xl3m_integrations.backends.base import Evidence
+from xl3m_integrations.backends.base import Evidence, one_by_one
 from xl3m_integrations.backends.batching import looked_ahead
 from xl3m_integrations.backends.fingerprint import fingerprint_of
+from xl3m_integrations.backends.kv_cache import KVCache
 from xl3m_integrations.backends.scoring_pass import ScoringPass
+from xl3m_integrations.backends.shared_pass import SharedPass, Sharing, head_of, sharing_of
 from xl3m_integrations.certainty import Measure
 from xl3m_integrations.errors import InputError, ModelLoadError, ScoringError, SettingError
 from xl3m_integrations.prompts import QuestionPrompt, Template, render_chat, require_question
@@ -94,6 +96,41 @@ class TransformersBackend:
         scoring = ScoringPass(self, prompt, measure)
         for group in looked_ahead(segments, self.batch_tokens):
             yield from zip(group, scoring.evidence(group), strict=True)
+
+    def evidence_many(
+        self,
+        segments: Iterable[Segment],
+        questions: Sequence[str],
+        measure: Measure,
+        cache: KVCache | None = None,
+    ) -> Iterator[tuple[Segment, tuple[Evidence, ...]]]:
+        """See `SharingScorer.evidence_many`. A model that cannot continue from keys and values reads all anew."""
+        if self.sharing is Sharing.NOTHING:
+            yield from one_by_one(self, segments, questions, measure)
+            return
+        if cache is not None:
+            cache.begin()
+        prompts = [self.prompt(measure.asks(question)) for question in questions]
+        scoring = SharedPass(self, prompts, measure, cache)
+        for group in looked_ahead(segments, self.batch_tokens):
+            yield from zip(group, scoring.evidence(group), strict=True)
+
+    @cached_property
+    def sharing(self) -> Sharing:
+        """What the model's keys and values can be used for; tried once."""
+        return sharing_of(self)
+
+    @cached_property
+    def head(self) -> tuple[int, ...]:
+        """Tokens that stand between segment and question whatever the question is; see `head_of`."""
+        return head_of(self)
+
+    @cached_property
+    def sliding_window(self) -> float:
+        """Tokens that the model's shortest attention window reaches back; infinity where none slides."""
+        config = self.model.config.get_text_config()
+        widths = (getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size"))
+        return min((width for width in widths if width), default=float("inf"))
 
     @torch.inference_mode()
     def logits(self, ids: Tensor, keep: Tensor | int, **cache: Any) -> Any:

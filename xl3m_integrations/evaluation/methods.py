@@ -57,7 +57,7 @@ class Asked:
         """Cut the example's text."""
         began = time.monotonic()
         document = xl3m.prepare([example.text])[0]
-        segments = document.prepared or ()
+        segments = list(document.prepared.segments(document)) if document.prepared else []
         budget = (top_k or xl3m.most_kept) * xl3m.segmenter.segment_tokens
         cutting = time.monotonic() - began
         return cls(xl3m, example, document, segments, cutting, top_k, budget, max_new_tokens, seed)

@@ -13,7 +13,6 @@ from langchain_core.runnables.config import ensure_config
 
 from xl3m_integrations.adapting import STRICT, EngineFields
 from xl3m_integrations.concurrency import Cancellation, in_thread
-from xl3m_integrations.documents import Document as PreparedDocument
 from xl3m_integrations.engine import Choice
 from xl3m_integrations.prompts import require_question
 from xl3m_integrations.types import Progress, Selection, Span
@@ -166,8 +165,8 @@ class XL3MCompressor(EngineFields, BaseDocumentCompressor):
         run.on_chain_end({"documents": compressed})
         return compressed
 
-    def _prepared(self, texts: list[str]) -> Sequence[str | PreparedDocument]:
-        return texts
+    def _selections(self, texts: list[str], query: str, how: Choice) -> list[Selection]:
+        return self.engine.select_documents(texts, query, **how)
 
     def _select(
         self, documents: Sequence[Document], query: str, progress: Callable[[Progress], None]
@@ -177,7 +176,7 @@ class XL3MCompressor(EngineFields, BaseDocumentCompressor):
             return []
         texts = [document.page_content for document in readable]
         how: Choice = {**self.choice, "progress": progress}
-        selections = self.engine.select_documents(self._prepared(texts), query, **how)
+        selections = self._selections(texts, query, how)
         return [(document, kept) for document, kept in zip(readable, selections, strict=True) if kept.segments]
 
 

@@ -11,9 +11,10 @@ from langchain_core.retrievers import BaseRetriever
 from pydantic import Field, PrivateAttr
 from typing_extensions import Self
 
-from xl3m_integrations.adapting import STRICT, EngineFields, PreparedTexts
-from xl3m_integrations.documents import Document as PreparedDocument
+from xl3m_integrations.adapting import STRICT, EngineFields, HeldIndex
+from xl3m_integrations.engine import Choice
 from xl3m_integrations.langchain.compressor import XL3MCompressor
+from xl3m_integrations.types import Selection
 
 
 class XL3MRetriever(EngineFields, BaseRetriever):
@@ -61,7 +62,7 @@ class XL3MRetriever(EngineFields, BaseRetriever):
 
     documents: list[Document] = Field(default_factory=list, repr=False)
     k: int = Field(default=4, ge=1)
-    _held: PreparedTexts = PrivateAttr(default_factory=PreparedTexts)
+    _held: HeldIndex = PrivateAttr(default_factory=HeldIndex)
 
     @classmethod
     def from_texts(
@@ -102,18 +103,18 @@ class XL3MRetriever(EngineFields, BaseRetriever):
         # Neighbouring segments that overlap become one passage, so more segments are kept than passages are wanted.
         kept = {} if self.token_budget is not None else {"top_k": self.top_k or 2 * k}
         budget = {} if self.token_budget is None else {"token_budget": self.token_budget}
-        compressor = _OfPrepared(xl3m=self.engine, measure=self.measure, output="spans", **kept, **budget)
+        compressor = _OfIndex(xl3m=self.engine, measure=self.measure, output="spans", **kept, **budget)
         compressor._held = self._held
         return compressor, k
 
 
-class _OfPrepared(XL3MCompressor):
+class _OfIndex(XL3MCompressor):
     """A compressor of texts that are asked many times."""
 
-    _held: PreparedTexts = PrivateAttr(default_factory=PreparedTexts)
+    _held: HeldIndex = PrivateAttr(default_factory=HeldIndex)
 
-    def _prepared(self, texts: list[str]) -> Sequence[str | PreparedDocument]:
-        return self._held.of(self.engine, texts)
+    def _selections(self, texts: list[str], query: str, how: Choice) -> list[Selection]:
+        return self._held.of(self.engine, texts).select_documents(query, **how)
 
 
 def _best(passages: list[Document], k: int) -> list[Document]:

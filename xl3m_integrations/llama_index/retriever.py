@@ -19,7 +19,7 @@ from llama_index.core.schema import (
     TextNode,
 )
 
-from xl3m_integrations.adapting import EngineFields, PreparedTexts
+from xl3m_integrations.adapting import EngineFields, HeldIndex
 from xl3m_integrations.concurrency import Cancellation, in_thread
 from xl3m_integrations.engine import XL3M, Choice
 from xl3m_integrations.errors import InputError
@@ -108,7 +108,7 @@ class XL3MRetriever(BaseRetriever):
             measure=measure,
         )
         self._nodes = list(nodes)
-        self._held = PreparedTexts()
+        self._held = HeldIndex()
         wrong = next((node for node in self._nodes if not isinstance(node, BaseNode)), None)
         if wrong is not None:
             raise InputError(f"A node is a {type(wrong).__name__}; pass Documents or nodes, or use from_texts().")
@@ -154,7 +154,7 @@ class XL3MRetriever(BaseRetriever):
             return []
         how: Choice = {**self._settings.choice, "progress": cancellation}
         engine = self._settings.engine
-        selections = engine.select_documents(self._held.of(engine, [texts[n] for n in readable]), query, **how)
+        selections = self._held.of(engine, [texts[n] for n in readable]).select_documents(query, **how)
         found = [
             excerpt
             for n, selection in zip(readable, selections, strict=True)

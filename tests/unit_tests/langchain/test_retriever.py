@@ -8,6 +8,7 @@ from langchain_core.runnables import RunnableLambda, RunnablePassthrough
 
 from xl3m_integrations import XL3M
 from xl3m_integrations.langchain import XL3MRetriever
+from xl3m_integrations.segmentation import Segmenter
 
 RAIN = "It rained again, and the ferry left on time. "
 FACT = "The pin of the blue locker is 7781. "
@@ -58,11 +59,11 @@ def test_from_documents_keeps_ids(xl3m: XL3M) -> None:
 def test_texts_are_cut_into_segments_once_until_they_change(
     retriever: XL3MRetriever, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepared: list[int] = []
-    original = XL3M.prepare
-    monkeypatch.setattr(XL3M, "prepare", lambda self, texts: prepared.append(len(texts)) or original(self, texts))
+    cut: list[int] = []
+    original = Segmenter.segments
+    monkeypatch.setattr(Segmenter, "segments", lambda self, pieces, *n: cut.append(1) or original(self, pieces, *n))
     first = retriever.invoke(QUERY)
-    assert retriever.invoke(QUERY) == first and prepared == [3]
+    assert retriever.invoke(QUERY) == first and len(cut) == 3
     retriever.documents.append(Document(page_content="The pin of the blue locker is 9999."))
     assert any("9999" in passage.page_content for passage in retriever.invoke(QUERY, k=8))
-    assert prepared == [3, 4]
+    assert len(cut) == 3 + 4

@@ -1,0 +1,390 @@
+"""What is kept from one question to the next, and many questions in one pass: always what `select` gives."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from models import ARCHITECTURES, make_backend, make_model, make_tokenizer, shared_model, shared_tokenizer, text_of
+
+from xl3m_integrations import XL3M, InputError, ScoringError, Selection, SettingError
+from xl3m_integrations.backends.base import Scorer, SharingScorer
+from xl3m_integrations.backends.kv_cache import KVBlock, KVCache, key_of
+from xl3m_integrations.backends.shared_pass import Sharing
+from xl3m_integrations.backends.transformers import TransformersBackend
+from xl3m_integrations.index import Index
+
+MEASURES = ("entropy", "question_likelihood", "answer_entropy", "blend")
+TEXT = text_of(1_500, seed=1)
+QUESTIONS = [
+    "What is the special magic number for the harbour?",
+    "Who?",
+    "And why is it that the ferry left before the rain had begun to fall on the old town?",
+]
+ALL = 10**6
+
+
+def engine(architecture: str = "llama", **settings: Any) -> XL3M:
+    backend = make_backend(architecture, **settings)
+    return XL3M(backend, backend)
+
+
+def assert_same(found: Selection, expected: Selection) -> None:
+    assert found.scores == pytest.approx(expected.scores, abs=1e-4)
+    assert [(s.index, s.rank, s.start, s.end, s.text) for s in found.segments] == [
+        (s.index, s.rank, s.start, s.end, s.text) for s in expected.segments
+    ]
+    assert (found.question, found.tokens, found.characters) == (
+        expected.question,
+        expected.tokens,
+        expected.characters,
+    )
+
+
+def count_tokens(xl3m: XL3M, work: Callable[[], Any]) -> int:
+    """Tokens that the model reads while `work` runs."""
+    read = 0
+    backend: Any = xl3m.scorer
+    forward = backend.logits
+
+    def logits(ids: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        nonlocal read
+        read += ids.numel()
+        return forward(ids, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backend, "logits", logits)
+        work()
+    return read
+
+
+# ---------------------------------------------------------------------------------------------- the same scores
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_kept_and_shared_equal_plain(architecture: str, measure: str):
+    xl3m = engine(architecture)
+    how: Any = {"measure": measure, "top_k": ALL}
+    expected = [xl3m.select(TEXT, question, **how) for question in QUESTIONS]
+    index = xl3m.index(TEXT)
+    for _ in range(2):
+        for question, plain in zip(QUESTIONS, expected, strict=True):
+            assert_same(index.select(question, **how), plain)
+    for found in (xl3m.select_many(TEXT, QUESTIONS, **how), index.select_many(QUESTIONS, **how)):
+        for many, plain in zip(found, expected, strict=True):
+            assert_same(many, plain)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_architecture_of_the_suite_packs_questions(architecture: str):
+    """Else the tests above would compare one path with itself."""
+    assert make_backend(architecture).sharing is Sharing.PACKS
+
+
+@pytest.mark.parametrize("template", ["{segment}{question}", "Read: {segment}\nAsk: {question}\nSay:"])
+@pytest.mark.parametrize("bos", [True, False])
+@pytest.mark.parametrize("measure", ["blend", "entropy"])
+def test_any_template(template: str, bos: bool, measure: str):
+    """With nothing between segment and question the segment's last token must be read again for its prediction."""
+    backend = TransformersBackend(shared_model(), make_tokenizer(bos=bos), template=template)
+    xl3m = XL3M(backend)
+    index = xl3m.index(TEXT)
+    for question, many in zip(QUESTIONS, index.select_many(QUESTIONS, measure=measure, top_k=ALL), strict=True):
+        assert_same(many, xl3m.select(TEXT, question, measure=measure, top_k=ALL))
+        assert_same(index.select(question, measure=measure, top_k=ALL), many)
+
+
+def test_a_question_that_begins_unlike_all_others():
+    """What the cut between segment and question looks like may depend on the question's first characters."""
+    backend = TransformersBackend(shared_model(), shared_tokenizer(), template="{segment}\n\n{question}\n\nSay:")
+    xl3m = XL3M(backend)
+    questions = ["\n\n\nWhat?", "What?", " \n What?"]
+    for question, many in zip(questions, xl3m.index(TEXT).select_many(questions, top_k=ALL), strict=True):
+        assert_same(many, xl3m.select(TEXT, question, top_k=ALL))
+
+
+def test_more_questions_than_one_row_holds():
+    xl3m = engine()
+    questions = [f"What is the special magic number for {n} old harbours by the sea?" for n in range(23)]
+    for question, many in zip(questions, xl3m.select_many(TEXT, questions, top_k=ALL), strict=True):
+        assert_same(many, xl3m.select(TEXT, question, top_k=ALL))
+
+
+def test_several_documents():
+    xl3m = engine()
+    texts = [text_of(size, seed=size) for size in (400, 900, 30)]
+    index = xl3m.index(*texts)
+    for question in QUESTIONS:
+        together = index.select_documents(question, top_k=5)
+        for found, plain in zip(together, xl3m.select_documents(texts, question, top_k=5), strict=True):
+            assert_same(found, plain)
+    assert len(index) == sum(len(one.scores) for one in together)
+    for call in (index.select, index.answer):
+        with pytest.raises(SettingError, match=r"holds 3 documents; use select_documents"):
+            call(QUESTIONS[0])
+
+
+def test_a_streamed_text():
+    xl3m = engine()
+    index = xl3m.index(TEXT[at : at + 100] for at in range(0, len(TEXT), 100))
+    assert_same(index.select(QUESTIONS[0], top_k=3), xl3m.select(TEXT, QUESTIONS[0], top_k=3))
+    assert [index.answer(QUESTIONS[0]).text for _ in range(2)] == [xl3m.answer(TEXT, QUESTIONS[0]).text] * 2
+    short = xl3m.index(iter(["The code ", "is 7."]))
+    assert short.answer(QUESTIONS[0]).key_context.text == "The code is 7."
+
+
+def test_answers_are_the_engines():
+    xl3m = engine()
+    index = xl3m.index(TEXT)
+    for question in QUESTIONS:
+        plain = xl3m.answer(TEXT, question, max_new_tokens=8)
+        assert index.answer(question, max_new_tokens=8).text == plain.text
+        assert "".join(index.stream(question, max_new_tokens=8)).strip() == plain.text
+
+
+def test_hops_and_second_looks_change_nothing_and_keep_nothing_more():
+    """What a second look reads depends on the question; kept, it would push out what the next question needs."""
+    xl3m = engine()
+    index = xl3m.index(TEXT)
+    index.select(QUESTIONS[0])
+    held = index.cache.nbytes
+    for question, many in zip(QUESTIONS, xl3m.select_many(TEXT, QUESTIONS, hops=2, top_k=ALL), strict=True):
+        assert_same(index.select(question, hops=2, top_k=ALL), many)
+        assert_same(xl3m.select(TEXT, question, hops=2, top_k=ALL), many)
+    assert index.cache.nbytes == held
+
+
+# ---------------------------------------------------------------------------------------------- the work
+def test_the_next_question_costs_its_own_tokens():
+    xl3m = engine()
+    index = xl3m.index(TEXT)
+    index.select(QUESTIONS[0], measure="entropy")
+    read = count_tokens(xl3m, lambda: index.select(QUESTIONS[1], measure="entropy"))
+    backend: Any = xl3m.scorer
+    assert read <= len(index) * len(backend.prompt(QUESTIONS[1]).after)
+
+
+def test_many_questions_read_the_segments_once():
+    xl3m = engine()
+    segments = xl3m.select(TEXT, "Who?", top_k=ALL).segments
+    assert xl3m.scorer.sharing is Sharing.PACKS  # tried, so that what is counted is the pass alone
+    own = sum(xl3m.scorer.overhead(question) for question in QUESTIONS)
+    for many in (xl3m, xl3m.index(TEXT)):
+        text = () if many is not xl3m else (TEXT,)
+        read = count_tokens(xl3m, lambda m=many, t=text: m.select_many(*t, QUESTIONS, measure="entropy"))
+        assert read <= sum(s.tokens for s in segments) + len(segments) * own
+
+
+# ---------------------------------------------------------------------------------------------- bounded memory
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.6])
+def test_what_does_not_fit_the_budget_is_computed_again(share: float):
+    xl3m = engine(batch_tokens=100)
+    whole = xl3m.index(TEXT)
+
+    def read(index: Index) -> int:
+        return count_tokens(xl3m, lambda: index.select(QUESTIONS[0], measure="entropy"))
+
+    assert xl3m.scorer.sharing is Sharing.PACKS  # tried, so that only the passes are counted
+    everything = read(whole)
+    budget = int(share * whole.cache.nbytes)
+    index = xl3m.index(TEXT, cache_bytes=budget)
+    assert read(index) == everything
+    for question in QUESTIONS:
+        assert_same(index.select(question, top_k=ALL), xl3m.select(TEXT, question, top_k=ALL))
+        assert index.cache.nbytes <= budget
+    # A text read from front to back must not push out what is needed next: the share that fits is saved, or most of it.
+    assert everything - read(index) >= 0.6 * share * (everything - read(whole))
+    assert (index.cache.nbytes > 0) == (share > 0)
+
+
+def block(rows: int) -> KVBlock:
+    return KVBlock(((torch.zeros(rows, 1, 2, 4), torch.zeros(rows, 1, 2, 4)),))
+
+
+def test_the_least_recently_used_goes_out():
+    cache = KVCache(3 * block(1).nbytes)
+    keys = [key_of([[n, n]], 2) for n in range(5)]
+    for key in keys[:3]:
+        cache.put(key, block(1))
+    cache.begin()
+    cache.begin()
+    assert cache.get(keys[0]) is not None
+    cache.begin()
+    cache.put(keys[3], block(1))
+    assert [cache.get(key) is not None for key in keys] == [True, False, True, True, False]
+    assert cache.nbytes == 3 * block(1).nbytes
+
+
+def test_keys_are_the_ids_themselves():
+    cache = KVCache(1 << 20)
+    cache.put(key_of([[1, 2], [3, 4]], 2), block(2))
+    assert cache.get(key_of([[1, 2], [3, 4]], 2)) is not None
+    for rows, tokens in (([[1, 2], [3, 5]], 2), ([[1, 2, 3, 4]], 4), ([[1, 2]], 2), ([[1], [2], [3], [4]], 1)):
+        assert cache.get(key_of(rows, tokens)) is None
+
+
+def test_a_block_larger_than_the_budget_is_not_kept():
+    cache = KVCache(block(1).nbytes)
+    cache.put(key_of([[1], [2]], 1), block(2))
+    assert cache.nbytes == 0
+
+
+def test_clearing_lets_go_of_everything_and_the_next_question_is_answered():
+    xl3m = engine()
+    index = xl3m.index(TEXT)
+    before = index.select(QUESTIONS[0])
+    index.cache.clear()
+    assert index.cache.nbytes == 0
+    assert_same(index.select(QUESTIONS[0]), before)
+
+
+# ---------------------------------------------------------------------------------------------- what goes wrong
+def failing(limit: int) -> tuple[XL3M, list[int]]:
+    """An engine whose model has memory for so many rows at once, and the rows that were refused."""
+    model, refused = make_model(), []
+    forward = model.forward
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        rows = len(kwargs["input_ids"])
+        if rows > limit:
+            refused.append(rows)
+            raise torch.OutOfMemoryError(f"CUDA out of memory. Tried to read {rows} rows")
+        return forward(*args, **kwargs)
+
+    backend = TransformersBackend(model, make_tokenizer())
+    assert backend.sharing is Sharing.PACKS
+    model.forward = wrapped
+    return XL3M(backend), refused
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_out_of_memory_halves_the_batch(measure: str):
+    xl3m, refused = failing(limit=3)
+    index = xl3m.index(TEXT)
+    for question in QUESTIONS:
+        assert_same(
+            index.select(question, measure=measure, top_k=ALL),
+            engine().select(TEXT, question, measure=measure, top_k=ALL),
+        )
+    for many, question in zip(xl3m.select_many(TEXT, QUESTIONS, top_k=ALL), QUESTIONS, strict=True):
+        assert_same(many, engine().select(TEXT, question, top_k=ALL))
+    assert refused
+
+
+def test_memory_too_small_for_one_row_names_the_segment():
+    xl3m, _ = failing(limit=0)
+    with pytest.raises(ScoringError, match=r"segment \d+ \(characters"):
+        xl3m.index(TEXT).select(QUESTIONS[0], measure="entropy")
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda xl3m: xl3m.index(""), "document is empty"),
+        (lambda xl3m: xl3m.index(), "no document to index"),
+        (lambda xl3m: xl3m.index(TEXT).select(" "), "question is empty"),
+        (lambda xl3m: xl3m.select_many(TEXT, [QUESTIONS[0], " "]), "question is empty"),
+        (lambda xl3m: xl3m.select_many(TEXT, QUESTIONS[0]), "questions is one string"),
+        (lambda xl3m: xl3m.select_many(TEXT, ["Who?", "Why is it so? " * 256]), "Shorten the question"),
+        (lambda xl3m: xl3m.index(TEXT).select("Why is it so? " * 256), "Shorten the question"),
+    ],
+)
+def test_input_that_cannot_be_used(call: Callable[[XL3M], Any], words: str):
+    with pytest.raises(InputError, match=words):
+        call(engine())
+
+
+def test_settings_that_cannot_be_used():
+    with pytest.raises(SettingError, match="cache_bytes is -1"):
+        engine().index(TEXT, cache_bytes=-1)
+    with pytest.raises(SettingError, match="top_k is 0"):
+        engine().index(TEXT).select("Who?", top_k=0)
+    assert engine().select_many(TEXT, []) == []
+
+
+def test_an_interrupted_pass_leaves_a_cache_that_serves(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("xl3m_integrations.scoring._SECONDS_BETWEEN_REPORTS", 0)
+    xl3m = engine(batch_tokens=100)
+    index = xl3m.index(TEXT)
+
+    def interrupt(progress: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        index.select(QUESTIONS[0], progress=interrupt)
+    assert_same(index.select(QUESTIONS[0], top_k=ALL), xl3m.select(TEXT, QUESTIONS[0], top_k=ALL))
+
+
+def test_threads_share_an_index():
+    xl3m = engine(batch_tokens=300)
+    whole = xl3m.index(TEXT)
+    whole.select("Who?")
+    index = xl3m.index(TEXT, cache_bytes=whole.cache.nbytes // 2)
+    barrier = threading.Barrier(6)
+
+    def ask(number: int) -> Selection:
+        barrier.wait()
+        return index.select(QUESTIONS[number % 3], top_k=ALL)
+
+    with ThreadPoolExecutor(6) as pool:
+        for number, found in enumerate(pool.map(ask, range(6))):
+            assert_same(found, xl3m.select(TEXT, QUESTIONS[number % 3], top_k=ALL))
+
+
+def test_a_journal_keeps_what_an_index_scores(tmp_path: Path):
+    xl3m = engine()
+    index, journal = xl3m.index(TEXT), tmp_path / "run.journal"
+    first = index.select(QUESTIONS[0], journal=journal)
+    assert index.select(QUESTIONS[0], journal=journal).reused == len(index) > first.reused == 0
+    assert xl3m.select(TEXT, QUESTIONS[0], journal=journal).scores == first.scores
+    with pytest.raises(SettingError, match="journal= keeps one question a pass, but 3"):
+        index.select_many(QUESTIONS, journal=journal)
+
+
+# ---------------------------------------------------------------------------------------------- any model, any scorer
+def test_a_model_that_only_lets_questions_continue_one_by_one():
+    backend = make_backend()
+    backend.sharing = Sharing.QUESTIONS
+    xl3m = XL3M(backend)
+    for question, many in zip(QUESTIONS, xl3m.select_many(TEXT, QUESTIONS, top_k=ALL), strict=True):
+        assert_same(many, xl3m.select(TEXT, question, top_k=ALL))
+
+
+def test_a_model_that_ignores_what_was_kept_reads_everything_anew():
+    """Recurrent models, and wrappers around models, may take keys and values and not use them."""
+    model = make_model()
+    forward = model.forward
+    model.forward = lambda input_ids, logits_to_keep=0, use_cache=None, past_key_values=None: forward(
+        input_ids=input_ids, logits_to_keep=logits_to_keep
+    )
+    backend = TransformersBackend(model, make_tokenizer())
+    assert backend.sharing is Sharing.NOTHING
+    xl3m = XL3M(backend)
+    index = xl3m.index(TEXT)
+    for question, many in zip(QUESTIONS, xl3m.select_many(TEXT, QUESTIONS, measure="entropy"), strict=True):
+        plain = engine().select(TEXT, question, measure="entropy")
+        assert_same(many, plain)
+        assert_same(index.select(question, measure="entropy"), plain)
+
+
+class Plain:
+    """A scorer with nothing but the protocol's methods, as wrappers are."""
+
+    def __init__(self, inner: Scorer) -> None:
+        self.window, self.tokenizer = inner.window, inner.tokenizer
+        self.overhead, self.evidence = inner.overhead, inner.evidence
+
+
+def test_a_scorer_that_shares_nothing_is_asked_question_by_question():
+    plain = Plain(make_backend())
+    assert isinstance(make_backend(), SharingScorer)
+    assert not isinstance(plain, SharingScorer)
+    xl3m = XL3M(plain)
+    index = xl3m.index(TEXT)
+    for question, many in zip(QUESTIONS, xl3m.select_many(TEXT, QUESTIONS), strict=True):
+        assert_same(many, engine().select(TEXT, question))
+        assert_same(index.select(question), many)

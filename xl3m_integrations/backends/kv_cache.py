@@ -1,0 +1,143 @@
+"""Keys and values of segments, kept from one question to the next and bounded by bytes.
+
+A block holds one batch of rows of one length, stacked, as the model computed them: a few large tensors, not thousands
+of small ones. Its key is the rows' token ids themselves, which a lookup compares and does not merely hash.
+
+Bytes of a token: 2 x layers x key-value heads x head size x bytes of a number; 2,048 for the bundled model in
+bfloat16. They are read from memory once for each question, which takes far less time than the 2 x parameters FLOP a
+token that computing them takes.
+"""
+
+from __future__ import annotations
+
+import threading
+from array import array
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+from xl3m_integrations.errors import SettingError
+
+Key = tuple[int, bytes]  # tokens of a row; the ids of all rows
+
+
+@dataclass(frozen=True, slots=True)
+class KVBlock:
+    """Keys and values of B rows of S tokens.
+
+    Attributes:
+        layers: Of each layer [B, heads, S, size] keys and values. Never written to, so threads may share them.
+    """
+
+    layers: tuple[tuple[Tensor, Tensor], ...]
+
+    @classmethod
+    def of(cls, cache: Any, tokens: int) -> KVBlock | None:
+        """What a forward pass over `tokens` tokens left in `cache`; None where it is not keys and values alone."""
+        layers: tuple[Any, ...] = tuple(
+            (getattr(layer, "keys", None), getattr(layer, "values", None)) for layer in cache.layers
+        )
+        plain = all(isinstance(t, Tensor) and t.dim() == 4 and t.shape[2] == tokens for pair in layers for t in pair)
+        return cls(layers) if plain and layers else None
+
+    @property
+    def rows(self) -> int:
+        """B."""
+        return len(self.layers[0][0])
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return sum(tensor.nbytes for pair in self.layers for tensor in pair)
+
+    def past(self, tokens: int, rows: slice = slice(None)) -> DynamicCache:
+        """The first `tokens` tokens of some rows as what the model continues from; nothing is copied."""
+        past = DynamicCache()
+        past.layers = [_layer(keys[rows, :, :tokens], values[rows, :, :tokens]) for keys, values in self.layers]
+        return past
+
+
+def _layer(keys: Tensor, values: Tensor) -> DynamicLayer:
+    # Not by `update`, which would copy. A plain layer also where the model's window slides: its mask does the sliding.
+    layer = DynamicLayer()
+    layer.lazy_initialization(keys, values)
+    layer.keys, layer.values = keys, values
+    return layer
+
+
+def key_of(rows: Sequence[Sequence[int]], tokens: int) -> Key:
+    """The key of a block."""
+    return tokens, b"".join((row if isinstance(row, array) else array("i", row)).tobytes() for row in rows)
+
+
+class KVCache:
+    """Blocks within a budget of bytes; the least recently used go out. Threads may share it.
+
+    A block that was asked for in this pass over a document or in the one before is not put out for another: a document
+    larger than the budget, read from front to back, would otherwise lose each block just before it is needed again.
+    What finds no room is computed again for the next question.
+
+    Args:
+        max_bytes: The budget.
+
+    Raises:
+        SettingError: The budget is negative.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        if max_bytes < 0:
+            raise SettingError(f"cache_bytes is {max_bytes}; it must be at least 0, which keeps nothing.")
+        self.max_bytes = max_bytes
+        self.nbytes = 0  # held now
+        self._blocks: OrderedDict[Key, tuple[KVBlock, int]] = OrderedDict()  # with the pass that last asked for it
+        self._pass = 0
+        self._lock = threading.Lock()
+
+    def begin(self) -> None:
+        """Say that a new pass begins."""
+        with self._lock:
+            self._pass += 1
+
+    def get(self, key: Key) -> KVBlock | None:
+        """The block of these rows, if it is held."""
+        with self._lock:
+            found = self._blocks.pop(key, None)
+            if found is None:
+                return None
+            self._blocks[key] = (found[0], self._pass)
+            return found[0]
+
+    def put(self, key: Key, block: KVBlock) -> None:
+        """Hold a block, if there is room or older ones can make room."""
+        with self._lock:
+            if key in self._blocks or block.nbytes > self.max_bytes:
+                return
+            if self._make_room(self.max_bytes - block.nbytes, before=self._pass - 1):
+                self._blocks[key] = (block, self._pass)
+                self.nbytes += block.nbytes
+
+    def shrink(self) -> None:
+        """Halve the budget and what is held, since memory is short."""
+        with self._lock:
+            self.max_bytes = min(self.max_bytes, self.nbytes) // 2
+            self._make_room(self.max_bytes, before=self._pass + 1)
+
+    def clear(self) -> None:
+        """Let go of everything."""
+        with self._lock:
+            self._blocks.clear()
+            self.nbytes = 0
+
+    def _make_room(self, most: int, before: int) -> bool:
+        """Put out blocks last asked for in a pass before `before` until at most `most` bytes are held."""
+        while self.nbytes > most:
+            oldest = next(iter(self._blocks))
+            if self._blocks[oldest][1] >= before:
+                return False
+            self.nbytes -= self._blocks.pop(oldest)[0].nbytes
+        return True

@@ -1,0 +1,240 @@
+"""Several questions put to many segments, each of which is read once; what was read can be kept for later questions.
+
+Work of a pass, in tokens read: segments x (S + N x T) for N questions, against segments x N x (S + T) one by one, where
+S are the tokens of a segment and T those of a question and what stands around it. Where the segments' keys and values
+were kept it is segments x N x T. Tokens that all questions begin with, such as "Question", count to the segment.
+
+The questions of one row are packed one behind the other behind its segment's keys and values. A mask, the same for all
+rows, lets each see the segment and itself; positions start anew with each. Against a row for each question this copies
+no keys and values, at the price of attention over the other questions' masked tokens, so that only so many are packed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from enum import Enum
+from itertools import accumulate, groupby, takewhile
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from xl3m_integrations.backends.base import Evidence
+from xl3m_integrations.backends.batching import packed
+from xl3m_integrations.backends.kv_cache import KVBlock, KVCache, key_of
+from xl3m_integrations.backends.scoring_pass import LOGIT_BYTES, ScoringPass, in_halves
+from xl3m_integrations.certainty import Measure
+from xl3m_integrations.prompts import QuestionPrompt
+from xl3m_integrations.types import Segment
+
+if TYPE_CHECKING:
+    from xl3m_integrations.backends.transformers import TransformersBackend
+
+PACKED_TOKENS = 128  # of questions in one row; more would spend more on masked attention than they save
+
+
+class Sharing(Enum):
+    """What a model lets its segments' keys and values be used for."""
+
+    NOTHING = "nothing"  # they are not all there is to its state, or continuing from them gives something else
+    QUESTIONS = "questions"  # one question at a time continues from them
+    PACKS = "packs"  # several do, in one row behind a mask
+
+
+class SharedPass:
+    """Several questions put to many segments.
+
+    Args:
+        backend: The model.
+        prompts: The questions.
+        measure: What to note of each sub-context.
+        cache: Keeps the segments' keys and values; None keeps them for one batch.
+    """
+
+    def __init__(
+        self,
+        backend: TransformersBackend,
+        prompts: Sequence[QuestionPrompt],
+        measure: Measure,
+        cache: KVCache | None = None,
+    ) -> None:
+        self._backend = backend
+        self._asked = [ScoringPass(backend, prompt, measure) for prompt in prompts]
+        self._before = prompts[0].before
+        self._head = backend.head
+        self._cache = cache
+        self._batch_tokens = backend.batch_tokens
+        self._packs = backend.sharing is Sharing.PACKS and not measure.needs.answer_tokens
+
+    def evidence(self, segments: Sequence[Segment]) -> list[tuple[Evidence, ...]]:
+        """Evidence of each segment, in order, for each question."""
+        lengths = [len(segment.ids) for segment in segments]
+        for asked in self._asked:
+            asked.prepare(max(lengths))
+        found: list[tuple[Evidence, ...]] = [()] * len(segments)
+        around = len(self._before) + len(self._head)
+        tokens = [length + around for length in lengths]
+        # Batches must not depend on the questions, or the next one would not find the blocks of this one.
+        for rows in packed(tokens, self._batch_tokens, max_rows=len(segments), exact=True):
+            batch = in_halves(self._batch, [segments[row] for row in rows], self._relieve)
+            for row, evidence in zip(rows, batch, strict=True):
+                found[row] = evidence
+        return found
+
+    def _relieve(self) -> None:
+        self._batch_tokens = max(1, self._batch_tokens // 2)
+        if self._cache is not None:
+            self._cache.shrink()
+
+    def _batch(self, segments: list[Segment]) -> list[tuple[Evidence, ...]]:
+        block = self._block([segment.ids for segment in segments])
+        columns: dict[int, list[Evidence]] = {}
+        for group in self._groups(len(self._before) + len(segments[0].ids)):
+            columns |= zip(group, self._ask(group, block, segments), strict=True)
+        return list(zip(*(columns[number] for number in range(len(self._asked))), strict=True))
+
+    def _block(self, rows: list[Sequence[int]]) -> KVBlock:
+        tokens = len(self._before) + len(rows[0]) + len(self._head)
+        key = key_of([self._before, *rows, self._head], tokens)
+        block = self._cache.get(key) if self._cache is not None else None
+        if block is not None:
+            return block
+        ids = torch.tensor([[*self._before, *row, *self._head] for row in rows], device=self._backend.device)
+        block = read(self._backend, ids)
+        assert block is not None  # the backend tried, see `sharing_of`
+        if self._cache is not None:
+            self._cache.put(key, block)
+        return block
+
+    def _groups(self, tokens: int) -> Iterator[list[int]]:
+        """Numbers of the questions that one forward pass answers, given the tokens up to the segment's end."""
+        group: list[int] = []
+        size = 0
+        for _, same in groupby(range(len(self._asked)), lambda number: self._kept(number, tokens)):
+            for number in same:
+                length = tokens + len(self._asked[number].prompt.after) - self._kept(number, tokens)
+                if group and not (self._packs and size + length <= PACKED_TOKENS and self._unslid(tokens + length)):
+                    yield group
+                    group, size = [], 0
+                group.append(number)
+                size += length
+            yield group
+            group, size = [], 0
+
+    def _unslid(self, tokens: int) -> bool:
+        """Whether no layer's window slides within so many tokens; the mask of packed questions knows of none."""
+        return tokens <= self._backend.sliding_window
+
+    def _kept(self, number: int, tokens: int) -> int:
+        """Tokens of a row that this question need not read, given those up to the segment's end."""
+        asked = self._asked[number]
+        after = asked.prompt.after
+        shared = len(self._head) if after[: len(self._head)] == self._head else 0
+        # From the position before the question's first token on, the model's predictions are needed.
+        return tokens + min(shared, len(after) - 1 - asked.back)
+
+    def _ask(self, group: list[int], block: KVBlock, segments: list[Segment]) -> list[list[Evidence]]:
+        """Evidence of each segment, for each question of the group."""
+        kept = self._kept(group[0], len(self._before) + len(segments[0].ids))
+        ids = [self._tail(number, segments, kept) for number in group]
+        lengths = [tail.shape[1] for tail in ids]
+        wanted = [self._asked[number].back + 1 for number in group]
+        keep, behind = wanted[0], {}
+        if len(group) > 1:
+            keep, behind = last_of_each(lengths, wanted).to(self._backend.device), packing(lengths, kept, self._backend)
+        logit_bytes = 4 * self._backend.vocabulary * sum(wanted)
+        rows = max(1, min(self._batch_tokens // sum(lengths), LOGIT_BYTES // logit_bytes))
+        found: list[list[Evidence]] = [[] for _ in group]
+        for first in range(0, len(segments), rows):
+            some = slice(first, first + rows)
+            row_ids = torch.cat([tail[some] for tail in ids], 1)
+            output = self._backend.logits(
+                row_ids, keep, use_cache=True, past_key_values=block.past(kept, some), **behind
+            )
+            for at, logits in enumerate(output.logits.split(wanted, 1)):
+                found[at] += self._asked[group[at]].evidence_of(segments[some], output, logits)
+        return found
+
+    def _tail(self, number: int, segments: list[Segment], kept: int) -> Tensor:
+        """[B, T] ids that the question has yet to read after `kept` tokens of each row."""
+        after, tokens = self._asked[number].prompt.after, len(self._before) + len(segments[0].ids)
+        if kept >= tokens:
+            return torch.tensor([after[kept - tokens :]], device=self._backend.device).expand(len(segments), -1)
+        return torch.tensor([[segment.ids[-1], *after] for segment in segments], device=self._backend.device)
+
+
+def last_of_each(lengths: Sequence[int], wanted: Sequence[int]) -> Tensor:
+    """Positions of the last `wanted` tokens of each question of a row, which are `lengths` tokens long."""
+    ends = accumulate(lengths)
+    return torch.cat([torch.arange(end - want, end) for end, want in zip(ends, wanted, strict=True)])
+
+
+def packing(lengths: Sequence[int], kept: int, backend: TransformersBackend) -> dict[str, Tensor]:
+    """Positions [1, T] and additive mask [1, 1, T, kept + T] of questions one behind the other, T tokens in all."""
+    total = sum(lengths)
+    sees = torch.ones(total, kept + total, dtype=torch.bool)
+    owner = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+    sees[:, kept:] = (owner[:, None] == owner).tril()
+    dtype = backend.model.get_input_embeddings().weight.dtype
+    mask = torch.zeros(sees.shape, dtype=dtype).masked_fill(~sees, torch.finfo(dtype).min)
+    positions = torch.cat([torch.arange(kept, kept + n) for n in lengths])
+    return {"attention_mask": mask[None, None].to(backend.device), "position_ids": positions[None].to(backend.device)}
+
+
+def read(backend: TransformersBackend, ids: Tensor) -> KVBlock | None:
+    """Keys and values of rows of one length; None where the model's state is something else."""
+    past = DynamicCache()  # made without the configuration: its layers keep every token
+    backend.logits(ids, 1, use_cache=True, past_key_values=past)
+    return KVBlock.of(past, ids.shape[1])
+
+
+def head_of(backend: TransformersBackend, probes: Sequence[str] = ("What is it?", "Who?", "a", "1")) -> tuple[int, ...]:
+    """Tokens between segment and question that do not depend on the question, the last of them left out.
+
+    The last is left to the question, since what the model predicts after it is the question's first token.
+    """
+    prompts = [backend.prompt(probe) for probe in probes]
+    columns = zip(*(prompt.after for prompt in prompts), strict=False)
+    same = [column[0] for column in takewhile(lambda column: len(set(column)) == 1, columns)]
+    return tuple(same[: max(0, min(prompt.question.start for prompt in prompts) - 1)])
+
+
+@torch.inference_mode()
+def sharing_of(backend: TransformersBackend) -> Sharing:
+    """What the model's keys and values can be used for, found out by trying on a few tokens.
+
+    Architectures differ (recurrent state, positions added to attention, kernels without masks, …), and so do versions
+    of transformers: what the model itself answers is better evidence than a list of names.
+    """
+    first, *rest = (torch.arange(3, 3 + 2 * n, device=backend.device).view(2, n) for n in (6, 3, 2))
+    rest = [(tail * 7 + first.sum()) % backend.vocabulary for tail in rest]
+    try:
+        expected = [backend.logits(torch.cat([first, tail], 1), 1, use_cache=False).logits for tail in rest]
+        block = read(backend, first)
+        found = [backend.logits(tail, 1, use_cache=True, past_key_values=_some(block).past(6)).logits for tail in rest]
+        if not all(map(_agree, found, expected)):
+            return Sharing.NOTHING
+    except Exception:
+        return Sharing.NOTHING
+    try:
+        keep = last_of_each([3, 2], [1, 1]).to(backend.device)
+        behind = packing([3, 2], 6, backend)
+        output = backend.logits(
+            torch.cat(rest, 1), keep, use_cache=True, past_key_values=_some(block).past(6), **behind
+        )
+        return Sharing.PACKS if _agree(output.logits, torch.cat(expected, 1)) else Sharing.QUESTIONS
+    except Exception:
+        return Sharing.QUESTIONS
+
+
+def _some(block: KVBlock | None) -> KVBlock:
+    if block is None:
+        raise TypeError("The model's state is not keys and values alone.")
+    return block
+
+
+def _agree(found: Tensor, expected: Tensor) -> bool:
+    """Whether logits are the same but for rounding, which is far less than what a wrong mask or position does."""
+    tolerance = 1e-3 if found.dtype == torch.float32 else 0.1
+    return bool((found - expected).abs().max() <= tolerance * (expected.float().std() + 1e-6))

@@ -1,0 +1,125 @@
+"""Documents asked many times: cut into segments once, and what the model computed for the segments kept.
+
+A segment stands before the question in every sub-context, so its keys and values do not depend on the question. They
+are computed with the first question and kept within a budget of bytes; the next question costs its own tokens alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
+from itertools import chain, islice
+from typing import Any
+
+from typing_extensions import Unpack
+
+from xl3m_integrations.backends.base import Evidence, SharingScorer, evidence_many
+from xl3m_integrations.backends.kv_cache import KVCache
+from xl3m_integrations.certainty import Measure
+from xl3m_integrations.documents import Document, Text
+from xl3m_integrations.engine import XL3M, Choice
+from xl3m_integrations.errors import InputError, SettingError
+from xl3m_integrations.tokens import TextTokenizer
+from xl3m_integrations.types import Answer, Segment, Selection
+
+
+class Index:
+    """Documents to ask of many times; made by `XL3M.index`.
+
+    Scores are those of `XL3M.select`. Several threads may ask at once.
+
+    Args:
+        xl3m: The engine.
+        texts: The documents, each a string or an iterable of strings.
+        cache: Keeps keys and values; several indexes of one engine may share it.
+
+    Raises:
+        InputError: A document is empty or not valid Unicode.
+    """
+
+    def __init__(self, xl3m: XL3M, texts: Sequence[Text], cache: KVCache) -> None:
+        self.cache = cache
+        self._xl3m = copy(xl3m)
+        self._documents = xl3m.prepare(texts)
+        if not self._documents:
+            raise InputError("There is no document to index; pass one at least.")
+        if isinstance(xl3m.scorer, SharingScorer):
+            self._xl3m.scorer = _KeepingScorer(xl3m.scorer, cache, self._documents[0])
+
+    def __len__(self) -> int:
+        """Number of segments."""
+        return sum(len(document.prepared or ()) for document in self._documents)
+
+    def select(self, question: str, **how: Unpack[Choice]) -> Selection:
+        """See `XL3M.select`."""
+        return self._xl3m.select(self._only(), question, **how)
+
+    def select_many(self, questions: Sequence[str], **how: Unpack[Choice]) -> list[Selection]:
+        """See `XL3M.select_many`."""
+        return self._xl3m.select_many(self._only(), questions, **how)
+
+    def select_documents(self, question: str, **how: Unpack[Choice]) -> list[Selection]:
+        """See `XL3M.select_documents`: one selection per document."""
+        return self._xl3m.select_documents(self._documents, question, **how)
+
+    def answer(self, question: str, **how: Any) -> Answer:
+        """See `XL3M.answer`, whose arguments it takes."""
+        return self._xl3m.answer(self._only(), question, **how)
+
+    def stream(self, question: str, **how: Any) -> Iterator[str]:
+        """See `XL3M.stream`, whose arguments it takes."""
+        return self._xl3m.stream(self._only(), question, **how)
+
+    def _only(self) -> Document:
+        if len(self._documents) != 1:
+            raise SettingError(f"The index holds {len(self._documents)} documents; use select_documents().")
+        return self._documents[0]
+
+
+class _KeepingScorer:
+    """A scorer that keeps what it computes for the segments of an index.
+
+    Only passes over the whole index keep something. A second look at the best segments depends on the question; what it
+    would keep would push out what the next pass needs.
+    """
+
+    def __init__(self, scorer: SharingScorer, cache: KVCache, first: Document) -> None:
+        self._scorer = scorer
+        self._cache = cache
+        self._first = next(first.prepared.segments(first)) if first.prepared else None
+
+    @property
+    def window(self) -> int:
+        """See `Scorer.window`."""
+        return self._scorer.window
+
+    @property
+    def tokenizer(self) -> TextTokenizer:
+        """See `Scorer.tokenizer`."""
+        return self._scorer.tokenizer
+
+    @property
+    def fingerprint(self) -> str:
+        """See `Fingerprinted.fingerprint`."""
+        return self._scorer.fingerprint
+
+    def overhead(self, question: str) -> int:
+        """See `Scorer.overhead`."""
+        return self._scorer.overhead(question)
+
+    def evidence(
+        self, segments: Iterable[Segment], question: str, measure: Measure
+    ) -> Iterator[tuple[Segment, Evidence]]:
+        """See `Scorer.evidence`."""
+        for segment, (found,) in self.evidence_many(segments, [question], measure):
+            yield segment, found
+
+    def evidence_many(
+        self, segments: Iterable[Segment], questions: Sequence[str], measure: Measure, cache: KVCache | None = None
+    ) -> Iterator[tuple[Segment, tuple[Evidence, ...]]]:
+        """See `SharingScorer.evidence_many`."""
+        source = iter(segments)
+        head = list(islice(source, 1))
+        whole = self._first is not None and head[:1] == [self._first]
+        keep = self._cache if whole else cache
+        return evidence_many(self._scorer, chain(head, source), questions, measure, keep)
