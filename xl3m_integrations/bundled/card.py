@@ -23,6 +23,8 @@ from xl3m_integrations.evaluation.metrics import wilson
 WINDOW_FACTS = 8  # facts of an in-window document, the one asked for included
 WINDOW_CHARACTERS = 1_000  # of filler beside them
 
+_TWO_STATEMENTS = (corpus.hop_fact, corpus.told_fact)  # both in the text; one of them in the question
+
 Result = tuple[Fact, str, int | None]  # what was asked, the answer, the rank of the segment that holds it, if kept
 
 
@@ -118,7 +120,7 @@ def measure(xl3m: XL3M, prose: Prose | None, n: int, seed: int) -> tuple[list[Ta
     if prose is not None:
         filler.append(("real prose", prose))
     for name, texts in filler:
-        for kind, makers in (("all kinds", families), ("held out", held_out)):
+        for kind, makers in (("all kinds", families), ("held out", held_out), ("two statements", _TWO_STATEMENTS)):
             results = list(in_window(xl3m, makers, n, seed, texts))
             rows.append(tally(f"in the window, {kind}, {name}", seed, results, selected=False))
             details.append(f"{kind}, {name}: {by_family(results)}")
@@ -147,7 +149,7 @@ work without a download, and to test with. For your own documents use a real mod
 Trained from scratch by `python -m xl3m_integrations.bundled.train` ({tokens:,} tokens, seed {seed}, two CPU processes)
 on generated documents: facts in many wordings among generated filler and public-domain prose, several questions a
 document, questions whose fact is absent keeping their true, unpredictable answer. Layers 0 to 2 start as copy heads;
-see `bundled/model.py`.
+see `bundled/model.py`.{note}
 
 Prompt: the chat template in the tokenizer, with the passage, a blank line, `Question: …` as the user's message.
 
@@ -179,6 +181,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("model", type=Path, help="the model's folder; its README.md is written there")
     parser.add_argument("--run", type=Path, help="the training run's folder, for its settings")
     parser.add_argument("--haystack", type=Path, help="folder of .txt files that training did not see")
+    parser.add_argument("--note", default="", help="what else is to be said of the training")
     parser.add_argument("--n", type=int, default=200, help="in-window questions per row; a quarter of it through XL3M")
     parser.add_argument("--seed", type=int, default=20_000)
     options = parser.parse_args(arguments)
@@ -193,6 +196,7 @@ def main(arguments: list[str] | None = None) -> None:
         vocabulary=len(xl3m.scorer.hf_tokenizer),  # type: ignore[attr-defined]
         tokens=plan.tokens,
         seed=plan.seed,
+        note=f"\n\n{options.note}" if options.note else "",
         facts=WINDOW_FACTS,
         table="\n".join(row.row() for row in rows),
         details="\n".join(f"- {line}" for line in details),
