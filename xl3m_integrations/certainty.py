@@ -227,8 +227,8 @@ class AnswerEntropy(_PlainQuestion):
 
 
 # Fitted by logistic regression on the bundled model's answers, half of them to questions that the text does not answer.
-EVEN_DOUBT = 0.37  # nats at which the probability is one half
-DOUBT_SCALE = 0.1  # nats
+EVEN_DOUBT = 0.6  # nats at which the probability is one half
+DOUBT_SCALE = 0.25  # nats
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +245,7 @@ class SecondLook(_PlainQuestion):
     answer_tokens: int = 12
     cap: float = 4.0
     name: ClassVar[str] = "second_look"
-    columns: ClassVar[tuple[str, ...]] = ()  # the answer's mean entropy, then one per token of the question
+    columns: ClassVar[tuple[str, ...]] = ()  # entropy, the answer's mean entropy, then one per token of the question
 
     @property
     def needs(self) -> Needs:
@@ -253,13 +253,13 @@ class SecondLook(_PlainQuestion):
         return Needs(question=True, answer_tokens=self.answer_tokens)
 
     def evidence(self, seen: Observation) -> Tensor:
-        """[B, 1 + Q]: the answer's mean entropy, then the question's log-probabilities."""
-        entropy = mean_answer_entropy(seen)
-        return torch.cat([entropy[:, None], _present(seen.question, "the question's log-probabilities")], 1)
+        """[B, 2 + Q]: entropy, the answer's mean entropy, then the question's log-probabilities."""
+        entropies = torch.stack([entropy_of(seen.next), mean_answer_entropy(seen)], 1)
+        return torch.cat([entropies, _present(seen.question, "the question's log-probabilities")], 1)
 
     def score(self, evidence: Tensor) -> Tensor:
         """Minus the answer's mean entropy."""
-        return -evidence[:, 0]
+        return -evidence[:, 1]
 
     def combined(self, first: Tensor, evidence: Tensor) -> Tensor:
         """[N] final scores, z(first look) + z(second look) over these segments."""
@@ -267,7 +267,7 @@ class SecondLook(_PlainQuestion):
 
     def regret(self, evidence: Tensor) -> Tensor:
         """[N], in nats; see the function of this name."""
-        return regret(evidence[:, 1:], self.cap)
+        return regret(evidence[:, 2:], self.cap)
 
     def certainty(self, evidence: Tensor, row: int) -> Certainty:
         """How certain it is that the segment of that row holds the answer."""

@@ -92,7 +92,7 @@ class Scored:
         return again - again.min() + (scores[others].max() + 1e-6 if others.any() else 0.0)
 
     def _note(self, second: SecondLook, evidence: torch.Tensor, rows: Sequence[int]) -> None:
-        figures = zip(rows, evidence[:, 0].tolist(), second.regret(evidence).tolist(), strict=True)
+        figures = zip(rows, evidence[:, 1].tolist(), second.regret(evidence).tolist(), strict=True)
         self._again = {row: {"answer_entropy": entropy, "regret": regret} for row, entropy, regret in figures}
 
     def _table(self) -> torch.Tensor:

@@ -58,9 +58,10 @@ def test_evidence_counts_the_answer_up_to_its_end():
         answer=answer,
         answered=torch.tensor([[True, True, False]]),
     )
-    entropy, *question = SecondLook().evidence(seen)[0].tolist()
+    first, entropy, *question = SecondLook().evidence(seen)[0].tolist()
     nine = -(0.9 * math.log(0.9) + 0.1 * math.log(0.1))
     assert entropy == pytest.approx((math.log(2) + nine) / 2, abs=1e-6)
+    assert first == pytest.approx(math.log(2), abs=1e-6)
     assert question == [-1.0, -2.0]
 
 
@@ -68,7 +69,7 @@ def test_evidence_counts_the_answer_up_to_its_end():
 @given(entropy=st.floats(0, 5), tokens=st.lists(st.floats(-9, 0), min_size=2, max_size=4))
 def test_certainty_falls_with_doubt_and_is_even_where_it_says(entropy, tokens):
     look = SecondLook()
-    evidence = torch.tensor([[entropy, *tokens], [entropy + 1, *tokens]], dtype=torch.float64)
+    evidence = torch.tensor([[entropy, 0.3, *tokens], [entropy + 1, 0.2, *tokens]], dtype=torch.float64)
     first, second = look.certainty(evidence, 0), look.certainty(evidence, 1)
     assert first.nats == pytest.approx(entropy)  # the two explain the question equally well: there is no regret
     assert second.nats == pytest.approx(entropy + 1)
@@ -79,7 +80,7 @@ def test_certainty_falls_with_doubt_and_is_even_where_it_says(entropy, tokens):
 
 
 def test_what_another_segment_explains_better_adds_to_the_doubt():
-    evidence = torch.tensor([[1.0, -1.0, -3.0], [9.0, -1.0, -1.0]], dtype=torch.float64)
+    evidence = torch.tensor([[1.0, 0.5, -1.0, -3.0], [9.0, 0.5, -1.0, -1.0]], dtype=torch.float64)
     assert SecondLook().certainty(evidence, 0).nats == pytest.approx(1.0 + (0.0 + 2.0) / 2)
 
 
@@ -124,7 +125,7 @@ def test_the_best_are_looked_at_again_and_come_before_all_others(run):
     minds = (2.0, 9.0, 1.0, 4.0)
     scored, scorer = run(
         lambda segment: (-float(segment.index), 0.0),
-        lambda segment: (minds[segment.index % 4], -1.0 - segment.index, -1.0),
+        lambda segment: (0.5, minds[segment.index % 4], -1.0 - segment.index, -1.0),
     )
     (kept,) = scored.keep(TopK(99))
     assert [name for name, *_ in scorer.seen] == ["blend", "second_look"]
@@ -148,11 +149,11 @@ def test_the_best_are_looked_at_again_and_come_before_all_others(run):
     }  # fmt: skip
     assert set(kept[0].evidence) == {"entropy", "gain"}
     best = by_rank[0]
-    assert scored.certainty.nats == pytest.approx(minds[best % 4] + (best - again[0]) / 2)
+    assert scored.certainty.nats == pytest.approx(0.5 + (best - again[0]) / 2)
 
 
 def test_one_look_where_the_measure_asks_for_no_second(byte_level_tokenizer):
-    scorer = TwoLooks(byte_level_tokenizer, lambda segment: (1.0,), lambda segment: (1.0, 1.0, 1.0))
+    scorer = TwoLooks(byte_level_tokenizer, lambda segment: (1.0,), lambda segment: (1.0, 1.0, 1.0, 1.0))
     scored = score([Document("one line\n")], QUESTION, Entropy(), Segmenter(byte_level_tokenizer, 16, 0), scorer)
     assert [name for name, *_ in scorer.seen] == ["entropy"]
     assert scored.certainty is None
@@ -163,7 +164,7 @@ def test_the_second_look_is_as_long_as_the_window_allows(run):
 
     def remember(segment: Segment) -> Evidence:
         looks.append(1)
-        return (1.0, 1.0, 1.0)
+        return (1.0, 1.0, 1.0, 1.0)
 
     scored, _ = run(lambda segment: (0.0, 0.0), remember, window=16 + len(QUESTION))
     assert looks == [] and scored.certainty is None  # not one answer token would fit
