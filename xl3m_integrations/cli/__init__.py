@@ -285,6 +285,9 @@ def evaluate(
     haystack: Annotated[list[str] | None, typer.Option("--haystack", help="Text files or globs to hide in.")] = None,
     rows: Annotated[list[Path] | None, typer.Option("--rows", help="File of questions, see load_rows.")] = None,
     top_k: Annotated[int | None, typer.Option("--top-k", help="Keep so many segments, by every method.")] = None,
+    unanswerable: Annotated[
+        bool, typer.Option("--unanswerable", help="Ask also where the answer was left out: AUROC of the certainty.")
+    ] = False,
     time_limit: Annotated[float | None, typer.Option("--time-limit", help="Begin nothing after these seconds.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write everything here; - is the output.")] = None,
     plots: Annotated[Path | None, typer.Option("--plots", help="Folder to draw heat maps and curves in.")] = None,
@@ -319,6 +322,7 @@ def evaluate(
             haystack=texts,
             rows=[row for path in rows or () for row in evaluation.load_rows(path)],
             top_k=top_k,
+            unanswerable=unanswerable,
             time_limit=time_limit,
             progress=progress,
         )

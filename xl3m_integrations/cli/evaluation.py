@@ -58,7 +58,8 @@ def _tables(evaluation: Evaluation, by: Sequence[str]) -> None:
     for cell in evaluation.cells(by=(*by, "method")):
         groups.setdefault(tuple(cell.key[name] for name in by), []).append(cell)
     several = any(cell.figures["recall@4"] != cell.figures["all@4"] for cells in groups.values() for cell in cells)
-    shares = [name for name in _SHARES if several or name != "all@4"]
+    said = any(cell.figures["auroc"] for cells in groups.values() for cell in cells)
+    shares = [name for name in _SHARES if several or name != "all@4"] + ["auroc", "found"] * said
     for (*task, length), cells in groups.items():
         title = f"{task[0] if task else 'all tasks'}, {'as given' if length is None else f'{length:,} tokens'}"
         table = Table(

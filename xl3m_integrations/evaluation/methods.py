@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from xl3m_integrations.assembly import assemble
-from xl3m_integrations.certainty import RESTRICTIVE_SENTENCE, Entropy, Measure, QuestionLikelihood
+from xl3m_integrations.certainty import RESTRICTIVE_SENTENCE, Blend, Entropy, Measure, QuestionLikelihood
 from xl3m_integrations.documents import Document
 from xl3m_integrations.engine import XL3M
 from xl3m_integrations.errors import XL3MError
@@ -99,6 +99,8 @@ class Outcome:
         answer: The answer; None where there is no reader.
         kept_tokens: Length of what the reader read, in its tokens.
         seconds: From the text to the answer.
+        certainty: How sure the method is that the text holds the answer, from 0 to 1; None where it does not say.
+        found: Whether it says that the text holds the answer; None where it does not say.
     """
 
     ranked: tuple[int, ...]
@@ -106,6 +108,8 @@ class Outcome:
     answer: str | None
     kept_tokens: int
     seconds: float
+    certainty: float | None = None
+    found: bool | None = None
 
 
 class Method(Protocol):
@@ -135,9 +139,15 @@ def order_of(scores: Sequence[float]) -> tuple[int, ...]:
 # ---------------------------------------------------------------------------------------------- XL3M and the whole text
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """`XL3M.answer` as a user calls it."""
+    """`XL3M.answer` as a user calls it.
 
-    name: str = "xl3m"
+    Attributes:
+        name: The method's name.
+        hops: How often the document is read; see `engine.Choice`.
+    """
+
+    name: str
+    hops: int = 1
 
     def check(self) -> None:
         """Nothing is needed."""
@@ -147,17 +157,28 @@ class Engine:
         xl3m, example = asked.xl3m, asked.example
         began = time.monotonic()
         if xl3m.reader is None:
-            selected = xl3m.select(example.text, example.question, top_k=asked.top_k)
+            selected = xl3m.select(example.text, example.question, top_k=asked.top_k, hops=self.hops)
             answered = Answer("", example.question, selected.key_context, selection=selected)
         else:
             answered = xl3m.answer(
-                example.text, example.question, top_k=asked.top_k, max_new_tokens=asked.max_new_tokens
+                example.text,
+                example.question,
+                top_k=asked.top_k,
+                max_new_tokens=asked.max_new_tokens,
+                hops=self.hops,
             )
         seconds = time.monotonic() - began
         context, selection = answered.key_context, answered.selection
         ranked = order_of(selection.scores) if selection else ()
-        answer = None if xl3m.reader is None else answered.text
-        return Outcome(ranked, context.spans, answer, asked.count(context.text), seconds)
+        return Outcome(
+            ranked=ranked,
+            kept=context.spans,
+            answer=None if xl3m.reader is None else answered.text,
+            kept_tokens=asked.count(context.text),
+            seconds=seconds,
+            certainty=None if answered.certainty is None else answered.certainty.probability,
+            found=answered.found,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,7 +349,9 @@ class Truncation(Ranker):
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
-        Engine(),
+        Engine("xl3m"),
+        Engine("xl3m-hops-2", hops=2),
+        Measured("xl3m-one-look", Blend(second=None)),
         Measured("xl3m-entropy", Entropy()),
         Measured("longllmlingua", QuestionLikelihood(RESTRICTIVE_SENTENCE)),
         LLMLingua(),

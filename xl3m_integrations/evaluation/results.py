@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from xl3m_integrations.errors import SettingError
-from xl3m_integrations.evaluation.metrics import Estimate, estimate, recall
+from xl3m_integrations.evaluation.metrics import Estimate, auroc, estimate, recall
 from xl3m_integrations.types import Span
 
 CUTS = (1, 2, 4, 8, 16)  # k of recall@k
@@ -39,6 +39,9 @@ class Record:
         exact: Whether the answer is an accepted one; see `metrics.is_exact`. None where there is none.
         contains: Share of the needed answers in it; see `metrics.contained`. None where there is none.
         seconds: From the text to the answer.
+        answerable: Whether the document holds the answer.
+        certainty: How sure the method is that it does, from 0 to 1; None where it does not say.
+        found: Whether it says so; None where it does not say.
         error: Why the method failed; None where it did not.
     """
 
@@ -59,6 +62,9 @@ class Record:
     exact: bool | None = None
     contains: float | None = None
     seconds: float = 0.0
+    answerable: bool = True
+    certainty: float | None = None
+    found: bool | None = None
     error: str | None = None
 
 
@@ -68,11 +74,12 @@ class Cell:
 
     Attributes:
         key: What the records have in common, such as `{"method": "xl3m", "length": 8000}`.
-        n: How many records there are, failures left out.
+        n: How many records there are, failures and unanswerable questions left out.
         errors: How many more failed.
         figures: By name, each a mean with its interval and its own n, or None where nothing was to be measured:
             `recall@k`, the share of the gold passages that the best k segments hold; `all@k`, whether they hold all of
-            them; `exact`, `contains`, `kept_tokens`, `seconds`.
+            them; `exact`, `contains`, `kept_tokens`, `seconds`; and, over answerable and unanswerable questions,
+            `auroc` of the certainty that the text holds the answer, and `found`, whether it is rightly said.
     """
 
     key: Mapping[str, Any]
@@ -138,7 +145,8 @@ def _field(record: Record, name: str, bins: int) -> Any:
 
 
 def _cell(key: Mapping[str, Any], records: Sequence[Record]) -> Cell:
-    done = [record for record in records if record.error is None]
+    all_done = [record for record in records if record.error is None]
+    done = [record for record in all_done if record.answerable]
     ranked = [record for record in done if record.ranks]
     figures: dict[str, Estimate | None] = {}
     for k in CUTS:
@@ -147,4 +155,8 @@ def _cell(key: Mapping[str, Any], records: Sequence[Record]) -> Cell:
         figures[f"all@{k}"] = estimate([float(share == 1) for share in shares])
     for name in ("exact", "contains", "kept_tokens", "seconds"):
         figures[name] = estimate([float(value) for record in done if (value := getattr(record, name)) is not None])
-    return Cell(key, len(done), len(records) - len(done), figures)
+    saying = [record for record in all_done if record.certainty is not None]
+    unsure = [record.certainty or 0.0 for record in saying if not record.answerable]
+    figures["auroc"] = auroc([record.certainty or 0.0 for record in saying if record.answerable], unsure)
+    figures["found"] = estimate([float(record.found is record.answerable) for record in saying]) if unsure else None
+    return Cell(key, len(done), len(records) - len(all_done), figures)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from xl3m_integrations.engine import XL3M
@@ -48,6 +49,7 @@ def evaluate(
     rows: Sequence[Example] = (),
     top_k: int | None = None,
     max_new_tokens: int | None = None,
+    unanswerable: bool = False,
     time_limit: float | None = None,
     progress: Callable[[EvaluationProgress], None] | None = None,
 ) -> Evaluation:
@@ -68,6 +70,8 @@ def evaluate(
         rows: Examples from files; see `load_rows`.
         top_k: Segments to keep.
         max_new_tokens: Length limit of an answer; None takes the engine's.
+        unanswerable: Whether to ask every question of its document without the statements that answer it too, of the
+            methods that say whether the text holds the answer.
         time_limit: Seconds after which no further example is begun. Examples are run in rounds over all tasks and
             lengths, so that every cell has about the same n when time is up.
         progress: Called before each example.
@@ -83,6 +87,7 @@ def evaluate(
     contestants, left_out = _methods(methods)
     material = Material(xl3m, haystack)
     plan = _plan(material, chosen, lengths, rows, n, seed)
+    cut = partial(Asked.of, xl3m, top_k=top_k, max_new_tokens=max_new_tokens, seed=seed)
     began = time.monotonic()
     records: list[Record] = []
     done = 0
@@ -92,10 +97,23 @@ def evaluate(
             break
         if progress is not None:
             progress(EvaluationProgress(done, len(plan), label, seconds))
-        asked = Asked.of(xl3m, make(), top_k, max_new_tokens, seed)
-        records += _run(asked, contestants, left_out)
+        records += _asked(cut, make(), contestants, left_out, unanswerable=unanswerable)
         done += 1
-    settings = {
+    settings = _engine_settings(xl3m, top_k, max_new_tokens) | {
+        "tasks": [task.name for task in chosen] + sorted({row.task for row in rows}),
+        "methods": [method.name for method in contestants],
+        "lengths": list(lengths),
+        "n": n,
+        "seed": seed,
+        "haystack": "texts" if material.prose else "generated",
+        "unanswerable": unanswerable,
+        "time_limit": time_limit,
+    }
+    return Evaluation(settings, tuple(records), left_out, done == len(plan))
+
+
+def _engine_settings(xl3m: XL3M, top_k: int | None, max_new_tokens: int | None) -> dict[str, Any]:
+    return {
         "model": xl3m.name,
         "window": xl3m.window,
         "segment_tokens": xl3m.segmenter.segment_tokens,
@@ -104,15 +122,7 @@ def evaluate(
         "top_k": top_k,
         "budget_tokens": (top_k or xl3m.most_kept) * xl3m.segmenter.segment_tokens,
         "max_new_tokens": max_new_tokens or xl3m.max_new_tokens,
-        "tasks": [task.name for task in chosen] + sorted({row.task for row in rows}),
-        "methods": [method.name for method in contestants],
-        "lengths": list(lengths),
-        "n": n,
-        "seed": seed,
-        "haystack": "texts" if material.prose else "generated",
-        "time_limit": time_limit,
     }
-    return Evaluation(settings, tuple(records), left_out, done == len(plan))
 
 
 Plan = list[tuple[str, Callable[[], Example]]]
@@ -170,6 +180,23 @@ def _method(name: str) -> Method:
     return METHODS[name]
 
 
+def _asked(
+    cut: Callable[[Example], Asked],
+    example: Example,
+    methods: Sequence[Method],
+    left_out: dict[str, str],
+    *,
+    unanswerable: bool,
+) -> list[Record]:
+    """All methods on an example and, where wanted, those that say whether a text holds the answer on its twin."""
+    records = list(_run(cut(example), methods, left_out))
+    twin = example.twin() if unanswerable else None
+    if twin is not None:
+        saying = {record.method for record in records if record.found is not None}
+        records += _run(cut(twin), [method for method in methods if method.name in saying], left_out)
+    return records
+
+
 def _run(asked: Asked, methods: Sequence[Method], left_out: dict[str, str]) -> Iterator[Record]:
     for method in methods:
         try:
@@ -194,6 +221,7 @@ def _about(asked: Asked, method: Method) -> dict[str, Any]:
         "answers": example.answers,
         "gold": tuple(example.text[start:end] for start, end in example.gold),
         "depths": example.depths,
+        "answerable": example.answerable,
     }
 
 
@@ -214,4 +242,6 @@ def _found(asked: Asked, outcome: Outcome) -> dict[str, Any]:
         "kept_tokens": outcome.kept_tokens,
         "answer": answer,
         "seconds": round(outcome.seconds, 4),
+        "certainty": outcome.certainty,
+        "found": outcome.found,
     }

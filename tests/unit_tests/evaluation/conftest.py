@@ -9,7 +9,18 @@ from xl3m_integrations import XL3M
 from xl3m_integrations.evaluation import Evaluation, evaluate
 from xl3m_integrations.evaluation.documents import Material
 
-BUILT_IN = ["xl3m", "xl3m-entropy", "longllmlingua", "random", "head", "tail", "middle-out", "full"]
+BUILT_IN = [
+    "xl3m",
+    "xl3m-hops-2",
+    "xl3m-one-look",
+    "xl3m-entropy",
+    "longllmlingua",
+    "random",
+    "head",
+    "tail",
+    "middle-out",
+    "full",
+]
 
 
 @pytest.fixture(scope="session")

