@@ -303,19 +303,17 @@ def evaluate(
     from xl3m_integrations.cli import evaluation as shown
 
     as_json = json_file is not None and str(json_file) == "-"
-    shown.require_folder_of(None if as_json else json_file)
+    shown.require_writable(None if as_json else json_file, plots)
     wanted = shown.lengths_of(lengths)
     texts = [read_files(haystack, encoding).text] if haystack else []
     xl3m = _engine(model, measure=measure, segment_tokens=segment_tokens, device=device, dtype=dtype)
     from xl3m_integrations import evaluation
 
-    if plots is not None:
-        evaluation.require_plots()
     with shown.evaluation_bar(quiet=as_json) as progress:
         found = evaluation.evaluate(
             xl3m,
-            tasks=None if tasks is None else tasks.split(","),
-            methods=None if methods is None else methods.split(","),
+            tasks=shown.names_of(tasks),
+            methods=shown.names_of(methods),
             lengths=wanted,
             n=n,
             seed=random.randrange(2**31) if seed is None else seed,
@@ -329,9 +327,9 @@ def evaluate(
     if as_json:
         print(found.to_json())  # noqa: T201
     else:
+        if json_file is not None:
+            shown.write_json(found, json_file)
         shown.show_evaluation(found)
-    if json_file is not None and not as_json:
-        shown.write_json(found, json_file)
     if plots is not None:
         evaluation.write_plots(found, plots)
 

@@ -49,7 +49,7 @@ def show_evaluation(evaluation: Evaluation) -> None:
     for method, reason in evaluation.left_out.items():
         out.print(f"Left out where it cannot run: {method}. {reason}", markup=False, soft_wrap=True, style="dim")
     if not evaluation.complete:
-        out.print("[bold]The time limit ended the run early[/]; each n is what was reached.")
+        out.print("[bold]The run ended early[/], by the time limit or an interrupt; each n is what was reached.")
 
 
 def _tables(evaluation: Evaluation, by: Sequence[str]) -> None:
@@ -96,14 +96,27 @@ def write_json(evaluation: Evaluation, path: Path) -> None:
     os.replace(beside, path)
 
 
-def require_folder_of(path: Path | None) -> None:
-    """Refuse, before hours of work, a file that could not be written after them.
+def require_writable(file: Path | None, folder: Path | None) -> None:
+    """Refuse, before hours of work, what could not be written after them; the folder is made.
 
     Raises:
-        SettingError: Its folder is not there, or it is a folder itself.
+        SettingError: The file is a folder or its folder is not there, or the folder cannot be made.
     """
-    if path is not None and (path.is_dir() or not path.resolve().parent.is_dir()):
-        raise SettingError(f"{path} cannot be written: it is a folder, or its folder is not there. Name another file.")
+    if file is not None and (file.is_dir() or not file.resolve().parent.is_dir()):
+        raise SettingError(f"{file} cannot be written: it is a folder, or its folder is not there. Name another file.")
+    if folder is not None:
+        from xl3m_integrations.evaluation import require_plots
+
+        require_plots()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingError(f"The folder {folder} cannot be made: {error.strerror}. Name another.") from error
+
+
+def names_of(text: str | None) -> list[str] | None:
+    """Names between commas; None where the option was left out."""
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
 def lengths_of(text: str) -> list[int]:

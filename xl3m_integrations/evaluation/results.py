@@ -96,7 +96,7 @@ class Evaluation:
         settings: What was run, the seed included.
         records: One for every example and method.
         left_out: Methods that did not run on some or all examples, and why.
-        complete: Whether all that was asked for was run; False where the time limit ended it.
+        complete: Whether all that was asked for was run; False where the time limit or an interrupt ended it.
     """
 
     settings: Mapping[str, Any]

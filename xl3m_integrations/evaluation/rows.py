@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,6 @@ def _example(row: Mapping[str, Any], task: str, number: int) -> Example:
 
 
 def _passage(doc: str, start: int, answers: list[str]) -> Span:
-    found = [(doc.casefold().find(answer.casefold()), len(answer)) for answer in answers if answer]
-    at, length = min((place for place in found if place[0] >= 0), default=(0, len(doc)))
-    return (start + at, start + at + length)
+    found = [match for answer in answers if (match := re.search(re.escape(answer), doc, re.IGNORECASE))]
+    first = min((match.span() for match in found if match[0]), default=(0, len(doc)))
+    return (start + first[0], start + first[1])

@@ -10,9 +10,10 @@ from typing import Any
 
 from xl3m_integrations.engine import XL3M
 from xl3m_integrations.errors import MissingExtraError, SettingError, XL3MError
+from xl3m_integrations.evaluation.asking import Asked, Method, NotApplicable, Outcome
 from xl3m_integrations.evaluation.documents import Material
 from xl3m_integrations.evaluation.examples import Example
-from xl3m_integrations.evaluation.methods import METHODS, Asked, Method, NotApplicable, Outcome
+from xl3m_integrations.evaluation.methods import METHODS
 from xl3m_integrations.evaluation.metrics import contained, gold_rank, is_exact
 from xl3m_integrations.evaluation.results import Evaluation, Record
 from xl3m_integrations.evaluation.tasks import Task, example_of, get_tasks
@@ -56,7 +57,7 @@ def evaluate(
     """Compare methods on fresh documents and on rows of files.
 
     Every method gets the same documents, cut into the same segments, and the same reader. `xl3m` keeps what
-    `XL3M.answer` keeps, so many segments as the scores suggest; every other method that ranks hands over as many tokens
+    `XL3M.answer` keeps: as many segments as its scores suggest. Every other method that ranks hands over as many tokens
     as `xl3m` may keep at most. With `top_k` all of them keep that much.
 
     Args:
@@ -72,8 +73,9 @@ def evaluate(
         max_new_tokens: Length limit of an answer; None takes the engine's.
         unanswerable: Whether to ask every question of its document without the statements that answer it too, of the
             methods that say whether the text holds the answer.
-        time_limit: Seconds after which no further example is begun. Examples are run in rounds over all tasks and
-            lengths, so that every cell has about the same n when time is up.
+        time_limit: Seconds after which no further example is begun; an interrupt (Ctrl-C) ends the run as well, and
+            gives what there is. Examples are run in rounds over all tasks and lengths, so that every cell has about the
+            same n when time is up.
         progress: Called before each example.
 
     Raises:
@@ -97,7 +99,10 @@ def evaluate(
             break
         if progress is not None:
             progress(EvaluationProgress(done, len(plan), label, seconds))
-        records += _asked(cut, make(), contestants, left_out, unanswerable=unanswerable)
+        try:
+            records += _asked(cut, make(), contestants, left_out, unanswerable=unanswerable)
+        except KeyboardInterrupt:
+            break
         done += 1
     settings = _engine_settings(xl3m, top_k, max_new_tokens) | {
         "tasks": [task.name for task in chosen] + sorted({row.task for row in rows}),

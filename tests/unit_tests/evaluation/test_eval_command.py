@@ -80,7 +80,7 @@ def test_a_run_without_seed_draws_one(model: str):
 def test_a_time_limit_is_told(model: str):
     result = run(model, "--tasks", "kv", "--lengths", "300", "--time-limit", "0")
     assert result.exit_code == 0, result.output
-    assert "ended the run early" in result.stdout
+    assert "The run ended early" in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -89,6 +89,7 @@ def test_a_time_limit_is_told(model: str):
         (("--lengths", "8x"), "no whole number"),
         (("--tasks", "magic"), "Unknown task"),
         (("--methods", "magic"), "Unknown method"),
+        (("--plots", "/dev/null/plots"), "cannot be made"),
         (("--json", "/nowhere/at/all/e.json"), "cannot be written"),
     ],
 )

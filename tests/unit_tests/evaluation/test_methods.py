@@ -14,7 +14,7 @@ from models import make_backend, text_of
 from xl3m_integrations import XL3M, Blend, Entropy, Measure, MissingExtraError, QuestionLikelihood
 from xl3m_integrations.certainty import RESTRICTIVE_SENTENCE
 from xl3m_integrations.evaluation import METHODS, Example, rankers
-from xl3m_integrations.evaluation.methods import Asked, NotApplicable
+from xl3m_integrations.evaluation.asking import Asked, NotApplicable
 
 PYPROJECT = (Path(__file__).parents[3] / "pyproject.toml").read_text(encoding="utf-8")
 TEXT = text_of(2_400, seed=3)

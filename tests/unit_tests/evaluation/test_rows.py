@@ -28,6 +28,11 @@ def test_a_row(tmp_path: Path):
     assert example.twin() is None
 
 
+def test_offsets_hold_where_case_changes_lengths(tmp_path: Path):
+    (example,) = load_rows(write(tmp_path / "a.jsonl", ROW | {"docs": ["Ruß in Maßen. OSLO"], "gold": 0}))
+    assert [example.text[start:end] for start, end in example.gold] == ["OSLO"]
+
+
 def test_a_passage_without_the_answer_is_gold_by_half(tmp_path: Path):
     (example,) = load_rows(write(tmp_path / "a.jsonl", ROW | {"answers": "Bergen", "gold": 0}))
     assert [example.text[start:end] for start, end in example.gold] == ["Rain."]

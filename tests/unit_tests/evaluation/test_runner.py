@@ -115,6 +115,15 @@ def test_a_time_limit_ends_between_examples(xl3m: XL3M, monkeypatch: pytest.Monk
     json.loads(found.to_json())
 
 
+def test_an_interrupt_gives_what_there_is(xl3m: XL3M):
+    class Interrupted(Broken):
+        def run(self, asked: Any) -> Any:
+            raise KeyboardInterrupt if asked.example.number else ScoringError("no probabilities")
+
+    found = evaluate(xl3m, tasks=["kv"], lengths=[300], n=3, methods=["head", Interrupted()])
+    assert (found.complete, len(found.records)) == (False, 2)
+
+
 def test_rows(xl3m: XL3M):
     def row(number: int, pin: str) -> Example:
         text = f"The pin is {pin}. Rain. " * 60
