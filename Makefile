@@ -2,14 +2,18 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+SERVERS ?= .venv-servers
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-servers lint bench clean
 
 demo: .make/installed
 	$(BIN)/xl3m demo $(ARGS)
 
 test: .make/tested
 	$(BIN)/python -m pytest $(ARGS)
+
+test-servers: .make/tested .make/servers
+	XL3M_LLAMA_CPP_PYTHON=$(abspath $(SERVERS)/bin/python) $(BIN)/python -m pytest -m servers -s $(ARGS)
 
 lint: .make/tested
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
@@ -28,5 +32,11 @@ $(BIN)/python:
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[test]"
 	mkdir -p .make && touch .make/installed $@
 
+# Built from source, which takes minutes; apart from .venv, whose versions it need not share.
+.make/servers:
+	$(PYTHON) -m venv $(SERVERS)
+	$(SERVERS)/bin/python -m pip install --quiet "llama-cpp-python[server]==0.3.36"
+	mkdir -p .make && touch $@
+
 clean:
-	rm -rf $(VENV) .make .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(SERVERS) .make .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -170,6 +170,34 @@ class Entropy(_PlainQuestion):
 
 
 @dataclass(frozen=True, slots=True)
+class TruncatedEntropy(_PlainQuestion):
+    """`Entropy` from the k most probable tokens alone, which is what a server tells.
+
+    With p_1 ≥ … ≥ p_k and the uncovered mass r = 1 - (p_1 + … + p_k), the entropy is H = -Σ p_i ln p_i + T. No token of
+    the tail is more probable than q = min(p_k, r), hence -r ln q ≤ T; it is greatest where all V - k tokens are equally
+    probable, hence T ≤ r ln((V - k) / r). The evidence takes the lower bound, T = -r ln q: it needs no V, and where the
+    model is certain, r vanishes and the bounds meet.
+    """
+
+    name: ClassVar[str] = "entropy"
+    needs: ClassVar[Needs] = Needs()
+    columns: ClassVar[tuple[str, ...]] = ("entropy", "covered_mass")
+    exact: ClassVar[bool] = False
+
+    def evidence(self, seen: Observation) -> Tensor:
+        """[B, 2]: entropy, covered mass, of the [B, k] log-probabilities of the most probable tokens."""
+        mass = seen.next.exp()
+        covered = mass.sum(-1).clamp(max=1.0)
+        rest = 1.0 - covered
+        likeliest = torch.minimum(mass.amin(-1), rest).clamp(min=torch.finfo(mass.dtype).tiny)
+        return torch.stack([entropy_of(seen.next) - rest * likeliest.log(), covered], dim=1)
+
+    def score(self, evidence: Tensor) -> Tensor:
+        """Minus the entropy."""
+        return -evidence[:, 0]
+
+
+@dataclass(frozen=True, slots=True)
 class QuestionLikelihood:
     """LongLLMLingua's measure: mean log-likelihood of the question given the segment (arXiv 2310.06839, eq. 2).
 

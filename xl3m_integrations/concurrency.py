@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import Future
 from typing import Any, TypeVar
+
+from typing_extensions import Self
 
 from xl3m_integrations.types import Progress
 
@@ -83,3 +86,39 @@ async def stream_in_thread(work: Callable[[Cancellation], Iterator[T]]) -> Async
     finally:
         cancellation.cancel()
         await asyncio.shield(asyncio.wait([running]))
+
+
+class LoopThread:
+    """An event loop in a thread of its own, for blocking code that wants many requests in flight.
+
+    Used in a `with`: leaving it cancels what still runs and ends the thread.
+    """
+
+    def __enter__(self) -> Self:
+        """Start the loop."""
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="xl3m-requests", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop it, once every task has ended."""
+        self.run(self._ended())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Start `work` on the loop."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do `work` on the loop and wait for it."""
+        return self.submit(work).result()
+
+    @staticmethod
+    async def _ended() -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

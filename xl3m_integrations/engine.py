@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import TypedDict, Unpack
 
 from xl3m_integrations.assembly import assemble
-from xl3m_integrations.backends.base import Generator, Scorer
+from xl3m_integrations.backends import make_backend
+from xl3m_integrations.backends.base import Generator, Scorer, supported
 from xl3m_integrations.backends.journal import JournaledScorer
 from xl3m_integrations.certainty import Measure, get_measure
 from xl3m_integrations.documents import Document, Prepared, Text
@@ -97,7 +98,7 @@ class XL3M:
         self.scorer = scorer
         self.reader = reader
         self.name = type(scorer).__name__  # what frameworks show as the model's name
-        self.measure = get_measure(measure)
+        self.measure = get_measure(getattr(scorer, "default_measure", None) if measure is None else measure)
         self.window = min(scorer.window, reader.window) if reader is not None else scorer.window
         reserve = min(self.window // 2, max(64, self.window // 5))
         if segment_tokens is None:
@@ -119,6 +120,7 @@ class XL3M:
         cls,
         name: str | Path | None = None,
         *,
+        backend: str = "transformers",
         model: Any = None,
         tokenizer: Any = None,
         device: str | torch.device | None = None,
@@ -134,13 +136,17 @@ class XL3M:
         overlap_tokens: int | None = None,
         measure: str | Measure | None = None,
         max_new_tokens: int | None = None,
+        **backend_options: Any,
     ) -> XL3M:
-        """An engine whose scorer and reader are one Hugging Face causal language model.
+        """An engine whose scorer and reader are one causal language model.
 
         Args:
-            name: Hub id or local folder. Leave it out to pass loaded objects instead.
+            name: Hub id or local folder. Leave it out to pass loaded objects instead. With `backend="openai"` the
+                model's name on the server.
+            backend: `transformers` runs the model in this process, `ray` runs copies of it on a cluster, `openai` asks
+                an OpenAI-compatible completions server.
             model: A loaded causal language model, with `tokenizer`.
-            tokenizer: Its tokenizer.
+            tokenizer: Its tokenizer. With `backend="openai"` also a hub id or folder.
             device: `cuda`, `mps`, `cpu`, …; None takes the first of these that is there.
             dtype: `bfloat16`, `float16`, `float32`; None takes bfloat16 where the hardware computes in it.
             attn_implementation: Passed to transformers.
@@ -155,30 +161,30 @@ class XL3M:
             overlap_tokens: See the class.
             measure: See the class.
             max_new_tokens: See the class.
+            **backend_options: Those of `backends.openai.OpenAIBackend` (`base_url`, `concurrency`, …), or of
+                `backends.ray.RayBackend` (`num_replicas`, `num_gpus_per_replica`, `address`, …).
 
         Raises:
             ModelLoadError: There is no such model, or it is no causal language model.
             SettingError: A parameter is out of its range.
         """
-        from xl3m_integrations.backends.loading import load
-        from xl3m_integrations.backends.transformers import TransformersBackend
-
-        if (name is None) == (model is None) or (model is None) != (tokenizer is None):
-            raise SettingError("Pass either a model's name, or model= and tokenizer= already loaded.")
-        if name is not None:
-            model, tokenizer = load(
-                name,
-                device=device,
-                dtype=dtype,
-                attn_implementation=attn_implementation,
-                quantization_config=quantization_config,
-                trust_remote_code=trust_remote_code,
-                **(model_options or {}),
-            )
-        backend = TransformersBackend(model, tokenizer, template=template, window=window, batch_tokens=batch_tokens)
+        arguments = {
+            "model": model,
+            "tokenizer": tokenizer,
+            "device": device,
+            "dtype": dtype,
+            "attn_implementation": attn_implementation,
+            "quantization_config": quantization_config,
+            "trust_remote_code": trust_remote_code or None,
+            "model_options": model_options,
+            "template": template,
+            "window": window,
+            "batch_tokens": batch_tokens,
+        }
+        made = make_backend(backend, name, arguments, backend_options)
         engine = cls(
-            backend,
-            backend,
+            made,
+            made,
             segment_tokens=segment_tokens,
             overlap_tokens=overlap_tokens,
             measure=measure,
@@ -260,7 +266,7 @@ class XL3M:
         # A small reader is led astray by look-alikes beside the right passage, so the cut is where the scores drop.
         selector = _selector(**how) or AdaptiveGap(1, self._most_kept)
         measure = how.get("measure")
-        chosen = self.measure if measure is None else get_measure(measure)
+        chosen = supported(self.scorer, self.measure if measure is None else get_measure(measure))
         documents = [Document.of(text) for text in texts]
         if not asked:
             return []
@@ -281,6 +287,8 @@ class XL3M:
                     characters=document.characters or 0,
                     seconds=scored.seconds,
                     lead=scored.lead,
+                    exact=getattr(chosen, "exact", True),
+                    covered_mass=scored.mean("covered_mass", 1.0),
                     reused=scorer.reused[number] if isinstance(scorer, JournaledScorer) else 0,
                     table=scored.table(number),
                     settings=settings,

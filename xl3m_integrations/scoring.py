@@ -150,6 +150,12 @@ class Scored:
             cut=self._documents[document].slice,
         )
 
+    def mean(self, column: str, otherwise: float) -> float:
+        """Mean of a column of the evidence over all segments; `otherwise` where the measure has no such column."""
+        columns = self._measure.columns
+        own = self._evidence[columns.index(column) :: len(columns)] if column in columns else ()
+        return sum(own) / len(own) if own else otherwise
+
     def tokens(self, document: int) -> int:
         """Length of a document in tokens."""
         return self._document_tokens[document]

@@ -69,6 +69,10 @@ class TextTokenizer:
             at = found.end()
         return ids + self.ids(prompt[at:].replace(LITERAL, ""))
 
+    def mark_specials(self, text: str, mark: str) -> str:
+        """`text` with `mark` within every spelling of a special token, so that none is left."""
+        return self._specials.sub(lambda found: found[0][0] + mark + found[0][1:], text) if self._specials else text
+
     def count(self, text: str) -> int:
         """Length of `text` in tokens."""
         return len(self.ids(text))

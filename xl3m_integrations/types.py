@@ -150,6 +150,8 @@ class Selection:
         seconds: Time that selection took.
         lead: Sentences that earlier hops found, each followed by a space; in later hops, and when the reader is asked,
             they stand ahead of the question. Empty with one hop.
+        exact: Whether the measure saw the model's whole distribution; false where a server told its top alone.
+        covered_mass: Probability that what it saw covers, on average over all segments; 1 where it saw all.
         reused: Segments whose evidence came from a journal, not from the model.
         table: Offsets, ranks and evidence of every segment.
         settings: What else decided: the model, the length of a segment, the strategy, by name.
@@ -164,6 +166,8 @@ class Selection:
     characters: int = 0
     seconds: float = 0.0
     lead: str = ""
+    exact: bool = True
+    covered_mass: float = 1.0
     reused: int = 0
     table: SegmentTable = field(repr=False, default_factory=SegmentTable)
     settings: Mapping[str, str | int] = field(repr=False, default_factory=dict)

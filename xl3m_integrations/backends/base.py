@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -40,6 +40,16 @@ class Scorer(Protocol):
 
     def overhead(self, question: str) -> int:
         """Tokens of a sub-context beside the segment: template and question."""
+
+
+def supported(scorer: Scorer, measure: Measure) -> Measure:
+    """`measure` in the form that a scorer can compute; most can compute any.
+
+    Raises:
+        SettingError: This one cannot.
+    """
+    adapt: Callable[[Measure], Measure] | None = getattr(scorer, "supported", None)
+    return measure if adapt is None else adapt(measure)
 
 
 @runtime_checkable

@@ -98,6 +98,25 @@ def load(
     return (model if quantization_config is not None else model.to(place)), tokenizer
 
 
+def load_tokenizer(tokenizer: Any) -> Any:
+    """The tokenizer of a hub id or folder; a loaded one is returned as it is.
+
+    Raises:
+        ModelLoadError: There is none.
+    """
+    from transformers import AutoTokenizer
+
+    if not isinstance(tokenizer, (str, Path)):
+        return tokenizer
+    try:
+        return AutoTokenizer.from_pretrained(tokenizer)
+    except Exception as error:
+        raise ModelLoadError(
+            f"Cannot load a tokenizer from {str(tokenizer)!r}: {_first_line(error)} Pass tokenizer=, the hub id or "
+            "folder of the model's tokenizer."
+        ) from error
+
+
 def _require_folder(name: str | Path) -> None:
     text = str(name)
     looks_local = isinstance(name, Path) or text.startswith((".", "/", "~")) or text.count("/") > 1 or "\\" in text

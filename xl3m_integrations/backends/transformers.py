@@ -20,18 +20,17 @@ from xl3m_integrations.backends.base import Evidence, one_by_one
 from xl3m_integrations.backends.batching import looked_ahead
 from xl3m_integrations.backends.fingerprint import fingerprint_of
 from xl3m_integrations.backends.kv_cache import KVCache
+from xl3m_integrations.backends.prompting import Prompting, until
 from xl3m_integrations.backends.scoring_pass import ScoringPass
 from xl3m_integrations.backends.shared_pass import SharedPass, Sharing, head_of, sharing_of
 from xl3m_integrations.certainty import Measure
 from xl3m_integrations.errors import InputError, ModelLoadError, ScoringError, SettingError
-from xl3m_integrations.prompts import QuestionPrompt, Template, render_chat, require_question
-from xl3m_integrations.tokens import TextTokenizer
 from xl3m_integrations.types import Segment
 
 BATCH_TOKENS = {"cpu": 5_000, "cuda": 32_768, "mps": 8_192}  # on a CPU more falls out of the cache and is slower
 
 
-class TransformersBackend:
+class TransformersBackend(Prompting):
     """Scorer and generator on one loaded model.
 
     Args:
@@ -56,10 +55,8 @@ class TransformersBackend:
         window: int | None = None,
         batch_tokens: int | None = None,
     ) -> None:
+        super().__init__(tokenizer, template)
         self.model = model.eval()
-        self.hf_tokenizer = tokenizer
-        self.tokenizer = TextTokenizer(tokenizer)
-        self.template = Template.of_tokenizer(tokenizer) if template is None else Template.parse(template)
         self.window = _window_of(model, tokenizer) if window is None else window
         self.device = next(model.parameters()).device
         self.batch_tokens = BATCH_TOKENS.get(self.device.type, 8_192) if batch_tokens is None else batch_tokens
@@ -74,18 +71,6 @@ class TransformersBackend:
     def fingerprint(self) -> str:
         """See `Fingerprinted`: of weights, configuration, tokenizer, template and dtype, read once."""
         return fingerprint_of(self.model, self.hf_tokenizer, self.template)
-
-    def prompt(self, question: str) -> QuestionPrompt:
-        """The ids of template and question."""
-        return self.tokenizer.wrap(self.template, require_question(question))
-
-    def overhead(self, question: str) -> int:
-        """Tokens of template and question."""
-        return self.prompt(question).overhead
-
-    def count(self, context: str) -> int:
-        """Length of `context` in tokens."""
-        return self.tokenizer.count(context)
 
     # ------------------------------------------------------------------------------------------ scoring
     def evidence(
@@ -142,14 +127,6 @@ class TransformersBackend:
         return output
 
     # ------------------------------------------------------------------------------------------ reading
-    def count_prompt(self, prompt: str) -> int:
-        """Length of a whole prompt in tokens."""
-        return len(self.tokenizer.prompt_ids(prompt))
-
-    def render(self, turns: Sequence[tuple[str, str]]) -> str:
-        """See `Generator.render`."""
-        return render_chat(self.hf_tokenizer, turns)
-
     def stream(
         self, context: str, question: str, *, max_new_tokens: int, stop: tuple[str, ...] = (), **options: Any
     ) -> Iterator[str]:
@@ -182,7 +159,7 @@ class TransformersBackend:
                 written = self.model.generate(ids, attention_mask=mask, **arguments)[:, longest:]
         except Exception as error:
             raise ScoringError(f"The model failed while writing its answers: {error}") from error
-        return ["".join(_until([self.tokenizer.decode(row)], stop)) for row in written.tolist()]
+        return ["".join(until([self.tokenizer.decode(row)], stop)) for row in written.tolist()]
 
     def _require_room(self, tokens: int, max_new_tokens: int) -> None:
         if tokens + max_new_tokens > self.window:
@@ -221,7 +198,7 @@ class TransformersBackend:
         thread = threading.Thread(target=work, name="xl3m-generate", daemon=True)
         thread.start()
         try:
-            yield from _until(streamer, stop)
+            yield from until(streamer, stop)
         finally:
             cancelled.set()
             thread.join()
@@ -247,21 +224,3 @@ def _window_of(model: Any, tokenizer: Any) -> int:
             f"{type(model).__name__} does not say how many tokens it reads (max_position_embeddings); pass window=."
         )
     return int(window)
-
-
-def _until(pieces: Iterable[str], stop: tuple[str, ...]) -> Iterator[str]:
-    """The pieces up to the first stop string, which is left out; text that may begin one is held back."""
-    held = ""
-    longest = max((len(word) for word in stop), default=1)
-    for piece in pieces:
-        held += piece
-        ends = [at for word in stop if (at := held.find(word)) >= 0]
-        if ends:
-            yield held[: min(ends)]
-            return
-        ready = len(held) - (longest - 1)
-        if ready > 0:
-            yield held[:ready]
-            held = held[ready:]
-    if held:
-        yield held

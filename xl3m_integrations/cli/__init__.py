@@ -1,4 +1,4 @@
-"""The command line: `xl3m demo`, `xl3m ask`, `xl3m select`, `xl3m bench`, `xl3m eval`.
+"""The command line: `xl3m demo`, `ask`, `select`, `bench`, `eval` and `export-gguf`.
 
 Exit codes: 0 where the run succeeded, 1 where it failed, 2 where it was called wrongly.
 """
@@ -347,6 +347,22 @@ def _page_writer(path: Path | None) -> Callable[[Answer | Selection, Sources], N
         err.print(f"Certainty map: {path}", markup=False, soft_wrap=True)
 
     return save
+
+
+@app.command("export-gguf")
+@reported
+def export_gguf(
+    file: Annotated[str, typer.Argument(help="The GGUF file to write.", metavar="FILE")],
+    model: ModelOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Write a Llama model as a GGUF file, for llama.cpp and its servers."""
+    from xl3m_integrations.bundled import MODEL_FOLDER
+    from xl3m_integrations.gguf_export import export_gguf as export
+
+    with err.status("writing"):
+        export(MODEL_FOLDER if model is None else model, file)
+    out.print(f"{file} written.", markup=False)
 
 
 def _engine(model: str | None, **settings: Any) -> XL3M:

@@ -1,0 +1,109 @@
+"""A real server: llama-cpp-python serves the bundled model as GGUF, and ranks segments as the local backend does.
+
+`make test-servers` builds the server in an environment of its own and runs this; `XL3M_LLAMA_CPP_PYTHON` names its
+Python.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from xl3m_integrations import XL3M
+from xl3m_integrations.bundled import MODEL_FOLDER, corpus
+from xl3m_integrations.gguf_export import export_gguf
+
+PYTHON = os.environ.get("XL3M_LLAMA_CPP_PYTHON")
+pytestmark = [
+    pytest.mark.servers,
+    pytest.mark.allow_hosts(["127.0.0.1"]),
+    pytest.mark.skipif(not PYTHON, reason="XL3M_LLAMA_CPP_PYTHON names no Python with llama-cpp-python[server]."),
+]
+
+SEEDS = (3, 4, 5)
+CHARACTERS = 16_000
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where the server listens."""
+    model = tmp_path_factory.mktemp("gguf") / "bundled.gguf"
+    export_gguf(MODEL_FOLDER, model)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [str(PYTHON), "-m", "llama_cpp.server", "--model", str(model), "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--n_ctx", "640", "--logits_all", "true", "--n_threads", "1", "--interrupt_requests", "false"]
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    log = (model.parent / "log").open("w+")
+    process = subprocess.Popen(command, stdout=log, stderr=subprocess.PIPE, text=True, env=clean)
+    try:
+        assert process.stderr is not None
+        assert any("Uvicorn running" in line for line in process.stderr), "the server did not start"
+        drained = subprocess.Popen(["cat"], stdin=process.stderr, stdout=subprocess.DEVNULL)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        process.terminate()
+        process.wait()
+        process.stderr.close()
+        log.close()
+    drained.wait()
+
+
+@pytest.fixture(scope="module")
+def local() -> XL3M:
+    return XL3M.default(dtype="float32", device="cpu", measure="entropy")
+
+
+def remote(url: str, **options: Any) -> XL3M:
+    settings = {"tokenizer": MODEL_FOLDER, "base_url": url, "concurrency": 2, "timeout": 600.0} | options
+    return XL3M.from_pretrained("bundled", backend="openai", **settings)
+
+
+def document(seed: int) -> tuple[str, corpus.Fact]:
+    rng = random.Random(seed)
+    fact = corpus.register_fact(rng)
+    return "".join(corpus.stream_document(rng, [(0.6, fact)], CHARACTERS)), fact
+
+
+def rank_correlation(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+    """Spearman's."""
+    ranks = [torch.tensor(values).argsort().argsort().double() for values in (one, other)]
+    return float(torch.corrcoef(torch.stack(ranks))[0, 1])
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_ranking_is_the_local_one(url: str, local: XL3M, seed: int):
+    """llama.cpp keeps keys and values in float16: log-probabilities differ by up to 0.01, so entropies by 0.1 nats."""
+    text, fact = document(seed)
+    ours = local.select(text, fact.question, top_k=4)
+    for top in (20, 4096):
+        theirs = remote(url, top_logprobs=top).select(text, fact.question, top_k=4)
+        rho = rank_correlation(ours.scores, theirs.scores)
+        shared = {s.index for s in ours.segments} & {s.index for s in theirs.segments}
+        off = max(abs(a - b) for a, b in zip(ours.scores, theirs.scores, strict=True))
+        print(  # noqa: T201
+            f"seed {seed}, {len(ours.scores)} segments, top {top}: rank correlation {rho:.4f}, {len(shared)} of 4 best "
+            f"shared, entropies off by {off:.4f} nats at most, covered mass {theirs.covered_mass:.3f}"
+        )
+        best, theirs_best = (min(one.segments, key=lambda s: s.rank).index for one in (ours, theirs))
+        assert best == theirs_best
+        assert len(shared) >= 3
+        if top == 4096:
+            assert rho > 0.99
+            assert off < 0.1
+        else:
+            assert rho > 0.9
+
+
+def test_answers_are_the_local_ones(url: str, local: XL3M):
+    for seed in SEEDS:
+        text, fact = document(seed)
+        assert remote(url).answer(text, fact.question, top_k=2).text == local.answer(text, fact.question, top_k=2).text
