@@ -27,7 +27,7 @@ class CompletionsServer:
     def __init__(self, backend: TransformersBackend) -> None:
         self.backend = backend
         self.faults: list[str] = []  # one is taken by each request, first to last
-        self.takes_ids = True
+        self.refuses_ids: int | None = None  # with this status
         self.logprobs = True
         self.lie = 0  # added to the prompt's tokens in `usage`
         self.status: int | None = None  # of every answer
@@ -95,8 +95,8 @@ class CompletionsServer:
         elif fault == "hang":
             self.release.wait(60)
             handler.close_connection = True
-        elif not self.takes_ids and not isinstance(body["prompt"], str):
-            self._send(handler, {"error": {"message": "prompt: a string is expected"}}, 422)
+        elif self.refuses_ids is not None and not isinstance(body["prompt"], str):
+            self._send(handler, {"error": {"message": f"no string: {body['prompt']}"}}, self.refuses_ids)
         elif body.get("stream"):
             self._stream(handler, body)
         else:
@@ -138,7 +138,7 @@ class CompletionsServer:
             last = self.backend.logits(torch.tensor([ids]), 1).logits[0, -1].double().log_softmax(-1)
         for token, bias in body.get("logit_bias", {}).items():
             last[int(token)] += bias
-        values, tokens = last.topk(body["logprobs"])
+        values, tokens = last.topk(body.get("logprobs", 1))
         names = [f"token_id:{token}" for token in tokens.tolist()]
         top = dict(zip(names, values.tolist(), strict=True))
         told = {"tokens": names[:1], "token_logprobs": [values[0].item()], "top_logprobs": [top], "text_offset": [0]}

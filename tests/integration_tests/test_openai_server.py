@@ -40,7 +40,7 @@ def server(local: XL3M, monkeypatch: pytest.MonkeyPatch) -> Iterator[Completions
 
 
 def remote(server: CompletionsServer, **options: Any) -> XL3M:
-    settings = {"tokenizer": MODEL_FOLDER, "base_url": server.url, "retries": 3} | options
+    settings = {"tokenizer": MODEL_FOLDER, "base_url": server.url, "retries": 3, "prompts": "ids"} | options
     return XL3M.from_pretrained("bundled", backend="openai", **settings)
 
 
@@ -79,14 +79,24 @@ def test_requests_overlap_but_no_more_than_was_asked_for(server: CompletionsServ
     assert 1 < server.most_at_once <= 3
 
 
-def test_a_server_that_takes_no_ids_is_sent_text(server: CompletionsServer, local: XL3M):
-    server.takes_ids = False
-    xl3m = remote(server, top_logprobs=VOCABULARY)
+@pytest.mark.parametrize("status", [400, 422, 500])
+def test_a_server_that_takes_no_ids_is_sent_text(server: CompletionsServer, local: XL3M, status: int):
+    server.refuses_ids = status
+    xl3m = remote(server, top_logprobs=VOCABULARY, prompts=None)
     theirs = xl3m.select(TEXT, FACT.question, top_k=1)
     ours = local.select(TEXT, FACT.question, top_k=1, measure="entropy")
     assert theirs.segments[0].index == ours.segments[0].index
     assert not isinstance(server.requests[-1]["prompt"], list)
     assert xl3m.answer(TEXT, FACT.question).text == local.answer(TEXT, FACT.question, measure="entropy").text
+
+
+@pytest.mark.parametrize("faults", [[], ["500", "500"], ["429"], ["500", "500", "", "429"]], ids=str)
+def test_a_server_that_takes_ids_is_sent_ids_whatever_fault_the_first_requests_meet(
+    server: CompletionsServer, faults: list[str]
+):
+    server.faults = list(faults)
+    remote(server, prompts=None).select(TEXT, FACT.question)
+    assert isinstance(server.requests[-1]["prompt"], list)
 
 
 def test_a_document_cannot_end_its_turn_in_text(server: CompletionsServer):

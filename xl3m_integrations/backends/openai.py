@@ -34,6 +34,8 @@ from xl3m_integrations.types import Segment
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 _TEXT_LITERAL = "\u200b"  # a zero-width space: within text that spells a special token, so that a server reads letters
+_TRIAL = "One, two, three"
+_SHOWN = 300  # characters of a server's complaint: some repeat the whole prompt
 _ACCEPTED_SURPLUS = 1.01  # probabilities may sum to this much: servers round
 
 
@@ -123,6 +125,7 @@ class OpenAIBackend(Prompting):
         measure = self.supported(measure)
         prompt = self.prompt(measure.asks(question))
         source = iter(segments)
+        self._sends_text()
         waiting: deque[tuple[Segment, Future[Sequence[float]]]] = deque()
         with LoopThread() as loop:
             client = loop.run(self._connected())
@@ -155,11 +158,12 @@ class OpenAIBackend(Prompting):
                 f"the server's window is {self.window}; shorten the question, or lower segment_tokens."
             )
         extra: dict[str, Any] = {}
-        text = self._text(segment, question)
+        sent: str | list[int] = self._text(segment, question) if self._as_text else ids
+        length = len(self.tokenizer.prompt_ids(sent) if isinstance(sent, str) else sent)
         for attempt in range(self.retries + 1):
-            answer = await self._completed(client, ids, text, what, extra)
+            answer = await self._completed(client, sent, what, extra)
             try:
-                return _log_probs(answer, len(self.tokenizer.prompt_ids(text) if self._as_text else ids))
+                return _log_probs(answer, length)
             except _EndOfText:
                 # The answer would end at once, and this server then tells nothing: forbid it to end.
                 if self.tokenizer.eos_id is None or extra:
@@ -173,35 +177,26 @@ class OpenAIBackend(Prompting):
         raise ScoringError(f"The server's answers for {what} cannot be used.")
 
     async def _completed(
-        self, client: Any, ids: list[int], text: str, what: str, extra: dict[str, Any], attempt: int = 0
+        self, client: Any, prompt: str | list[int], what: str, extra: dict[str, Any], attempt: int = 0
     ) -> Any:
-        from openai import APIError, BadRequestError, UnprocessableEntityError
+        from openai import APIError
 
-        as_text = bool(self._as_text)
         try:
-            answer = await client.completions.create(
+            return await client.completions.create(
                 model=self.model,
-                prompt=text if as_text else ids,
+                prompt=prompt,
                 max_tokens=1,
                 temperature=0,
                 logprobs=self.top_logprobs,
                 extra_body=self._options or None,
                 **extra,
             )
-        except (BadRequestError, UnprocessableEntityError) as error:
-            if as_text or self._as_text is False:
-                raise self._explained(error, what) from None
-            self._as_text = True  # this server takes no ids
-            return await self._completed(client, ids, text, what, extra, attempt)
         except APIError as error:
             raise self._explained(error, what) from None
         except ValueError as error:  # JSON that is cut short; the client does not ask again by itself
             if attempt == self.retries:
                 raise ScoringError(f"The server's answer for {what} is no JSON, {attempt + 1} times: {error}") from None
-            return await self._completed(client, ids, text, what, extra, attempt + 1)
-        if self._as_text is None:
-            self._as_text = False
-        return answer
+            return await self._completed(client, prompt, what, extra, attempt + 1)
 
     def _text(self, segment: Segment, question: str) -> str:
         """The same as text, in which neither document nor question spells a special token."""
@@ -252,26 +247,47 @@ class OpenAIBackend(Prompting):
         return until(self._pieces(ids, text, {"max_tokens": max_new_tokens, "temperature": 0, **options}), stop)
 
     def _pieces(self, ids: list[int], text: str, options: dict[str, Any]) -> Iterator[str]:
-        from openai import APIError, BadRequestError, OpenAI, UnprocessableEntityError
+        from openai import APIError, OpenAI
 
         fields = {"model": self.model, "stream": True, "extra_body": self._options or None, **options}
+        prompt = text if self._sends_text() else ids
         try:
-            with closing(OpenAI(**self._connection())) as client:
-                try:
-                    answer = client.completions.create(prompt=text if self._as_text else ids, **fields)
-                except (BadRequestError, UnprocessableEntityError):
-                    if self._as_text is not None:
-                        raise
-                    self._as_text = True
-                    answer = client.completions.create(prompt=text, **fields)
-                with closing(answer):
-                    for chunk in answer:
-                        if chunk.choices:
-                            yield chunk.choices[0].text
+            with (
+                closing(OpenAI(**self._connection())) as client,
+                closing(client.completions.create(prompt=prompt, **fields)) as answer,
+            ):
+                for chunk in answer:
+                    if chunk.choices:
+                        yield chunk.choices[0].text
         except (APIError, ValueError) as error:
             raise self._explained(error, "the key context") from None
 
     # ------------------------------------------------------------------------------------------ the connection
+    def _sends_text(self) -> bool:
+        """Whether prompts go out as text; where that is not said, the server is asked once with a short prompt.
+
+        Some servers answer 500 to ids, which may also be a passing fault: so ids are tried once more.
+        """
+        if self._as_text is None:
+            as_ids = self.tokenizer.prompt_ids(_TRIAL)
+            if self._takes(as_ids):
+                self._as_text = False
+            elif self._takes(_TRIAL):
+                self._as_text = not self._takes(as_ids)
+        return bool(self._as_text)
+
+    def _takes(self, prompt: str | list[int]) -> bool:
+        from openai import APIError, BadRequestError, InternalServerError, OpenAI, UnprocessableEntityError
+
+        with closing(OpenAI(**self._connection() | {"max_retries": 1})) as client:
+            try:
+                client.completions.create(model=self.model, prompt=prompt, max_tokens=1)
+            except (BadRequestError, UnprocessableEntityError, InternalServerError, ValueError):
+                return False
+            except APIError as error:
+                raise self._explained(error, "a first short prompt") from None
+        return True
+
     def _connection(self) -> dict[str, Any]:
         return {
             "base_url": self.base_url,
@@ -290,6 +306,7 @@ class OpenAIBackend(Prompting):
         if key := os.environ.get(KEY_VARIABLE):
             said = said.replace(key, "***")
         tries = f" after {self.retries + 1} attempts" if status is None or status == 429 or status >= 500 else ""
+        said = said if len(said) <= _SHOWN else said[:_SHOWN] + "…"
         hint = " Check the model's name and base_url (it ends in /v1)." if status == 404 else ""
         return ScoringError(f"{place} failed to read {what}{tries}: {type(error).__name__}: {said}{hint}")
 

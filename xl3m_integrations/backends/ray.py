@@ -58,7 +58,8 @@ class Replica:
 
     def write(self, method: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> Iterator[str]:
         """The pieces that a method of the generator writes."""
-        for piece in getattr(self._backend, method)(*arguments, **options):  # noqa: UP028: Ray takes generators alone
+        # Not `yield from`: Ray sends into the generator, which a list does not take.
+        for piece in getattr(self._backend, method)(*arguments, **options):  # noqa: UP028
             yield piece
 
 
