@@ -108,8 +108,7 @@ def test_a_replica_killed_again_and_again_changes_nothing(serial: XL3M, replicat
     assert found.segments == expected.segments
 
 
-def test_a_segment_that_kills_every_replica_is_named(replicated: XL3M, monkeypatch: pytest.MonkeyPatch):
-    """A measure that ends the process stands for a kernel that crashes, or memory that runs out."""
+def test_a_segment_at_which_the_model_fails_is_named(replicated: XL3M):
     ids = replicated.scorer.tokenizer.ids(TEXT)[:640]
     segments = [Segment(index, 8 * index, 8 * index + 8, "", ids[8 * index : 8 * index + 8]) for index in range(6)]
     poisoned = Segment(6, 48, 56, "", [10**6] * 8)  # no such token
