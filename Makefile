@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SERVERS ?= .venv-servers
 
-.PHONY: demo test test-servers lint bench clean
+.PHONY: demo test test-servers lint bench cookbook clean
 
 demo: .make/installed
 	$(BIN)/xl3m demo $(ARGS)
@@ -20,6 +20,9 @@ lint: .make/tested
 
 bench: .make/installed
 	$(BIN)/xl3m bench $(ARGS)
+
+cookbook: .make/tested  # run the notebooks and keep their outputs
+	$(BIN)/python cookbook/refresh.py $(ARGS)
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
