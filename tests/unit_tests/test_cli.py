@@ -30,7 +30,9 @@ SOURCE_KEYS = {"file", "start", "end", "text"}
 ASK_KEYS = SELECT_KEYS | {"answer", "prompt_tokens", "sources"}
 BENCH_KEYS = {
     "tokens", "rows", "row_tokens", "read_tokens", "parameters", "measure", "selection_tokens_per_second",
-    "bare_tokens_per_second", "document_tokens_per_second", "ratio", "ratios", "seed",
+    "bare_tokens_per_second", "document_tokens_per_second", "ratio", "ratios",
+    "asked_again",
+    "many_cost", "seed",
 }  # fmt: skip
 MARKUP = "[bold]not bold[/bold] [/] [/red] \\[/] [link=x] :warning: [[ ]] \\"
 
@@ -459,6 +461,7 @@ def test_bench_as_json(model: str):
     assert body.keys() == BENCH_KEYS
     assert len(body["ratios"]) == 2
     assert min(body["ratios"]) <= body["ratio"] <= max(body["ratios"])
+    assert body["asked_again"] > 0 and body["many_cost"] > 0
     assert (body["seed"], body["measure"]) == (4, "blend")
     xl3m = XL3M.from_pretrained(model)
     haystack = make_haystack(xl3m, 1_000, 1, seed=4)
@@ -477,6 +480,7 @@ def test_bench_for_people(model: str):
     assert result.exit_code == 0, result.output
     assert "selection (entropy)" in result.stdout
     assert "selection / bare" in result.stdout
+    assert "the next question of an index" in result.stdout and "16 questions in one pass" in result.stdout
 
 
 def test_a_documents_control_characters_do_not_reach_the_terminal(tmp_path: Path, model: str) -> None:

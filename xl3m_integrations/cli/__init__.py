@@ -256,7 +256,7 @@ def bench(
     debug: DebugOption = False,
 ) -> None:
     """Time selection beside the model's bare forward pass on the same rows."""
-    from xl3m_integrations.bench import measure_speed
+    from xl3m_integrations.bench import MANY, measure_speed
 
     seed = random.randrange(2**31) if seed is None else seed
     speed = measure_speed(_engine(model, measure=measure, device=device, dtype=dtype), tokens, repeats, seed)
@@ -272,6 +272,8 @@ def bench(
     out.print(table)
     spread = f"{min(speed.ratios):.2f} to {max(speed.ratios):.2f} over {repeats} repeats"
     out.print(f"selection / bare: [bold]{speed.ratio:.2f}[/] ({spread})")
+    out.print(f"the next question of an index: [bold]{speed.asked_again:.1f}[/] times faster")
+    out.print(f"{MANY} questions in one pass: [bold]{speed.many_cost:.1f}[/] times the time of one")
 
 
 @app.command("eval")
