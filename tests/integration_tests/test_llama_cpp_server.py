@@ -81,7 +81,7 @@ def rank_correlation(one: tuple[float, ...], other: tuple[float, ...]) -> float:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_ranking_is_the_local_one(url: str, local: XL3M, seed: int):
-    """llama.cpp keeps keys and values in float16: log-probabilities differ by up to 0.01, so entropies by 0.1 nats."""
+    """llama.cpp keeps keys and values in float16: log-probabilities differ by up to 0.01, entropies by less."""
     text, fact = document(seed)
     ours = local.select(text, fact.question, top_k=4)
     for top in (20, 4096):
@@ -96,11 +96,8 @@ def test_the_ranking_is_the_local_one(url: str, local: XL3M, seed: int):
         best, theirs_best = (min(one.segments, key=lambda s: s.rank).index for one in (ours, theirs))
         assert best == theirs_best
         assert len(shared) >= 3
-        if top == 4096:
-            assert rho > 0.99
-            assert off < 0.1
-        else:
-            assert rho > 0.9
+        assert off < 0.1
+        assert rho > 0.95  # many entropies are within 0.01 of nought, where the difference decides the order
 
 
 def test_answers_are_the_local_ones(url: str, local: XL3M):
