@@ -255,8 +255,9 @@ class AnswerEntropy(_PlainQuestion):
 
 
 # Fitted by logistic regression on the bundled model's answers, half of them to questions that the text does not answer.
-EVEN_DOUBT = 0.6  # nats at which the probability is one half
-DOUBT_SCALE = 0.25  # nats
+DOUBT_OF_REGRET = 0.5  # share of the regret that adds to the entropy
+EVEN_DOUBT = 0.3  # nats at which the probability is one half
+DOUBT_SCALE = 0.15  # nats
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +300,7 @@ class SecondLook(_PlainQuestion):
 
     def certainty(self, evidence: Tensor, row: int) -> Certainty:
         """How certain it is that the segment of that row holds the answer."""
-        doubt = evidence[row, 0] + self.regret(evidence)[row]
+        doubt = evidence[row, 0] + DOUBT_OF_REGRET * self.regret(evidence)[row]
         return Certainty(nats=float(doubt), probability=float(torch.sigmoid((EVEN_DOUBT - doubt) / DOUBT_SCALE)))
 
 

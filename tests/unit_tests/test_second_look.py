@@ -17,6 +17,7 @@ from models import make_backend, text_of
 from xl3m_integrations import XL3M, SettingError
 from xl3m_integrations.backends.base import Evidence
 from xl3m_integrations.certainty import (
+    DOUBT_OF_REGRET,
     DOUBT_SCALE,
     EVEN_DOUBT,
     Blend,
@@ -81,7 +82,7 @@ def test_certainty_falls_with_doubt_and_is_even_where_it_says(entropy, tokens):
 
 def test_what_another_segment_explains_better_adds_to_the_doubt():
     evidence = torch.tensor([[1.0, 0.5, -1.0, -3.0], [9.0, 0.5, -1.0, -1.0]], dtype=torch.float64)
-    assert SecondLook().certainty(evidence, 0).nats == pytest.approx(1.0 + (0.0 + 2.0) / 2)
+    assert SecondLook().certainty(evidence, 0).nats == pytest.approx(1.0 + DOUBT_OF_REGRET * (0.0 + 2.0) / 2)
 
 
 # ---------------------------------------------------------------------------------------------- in a scoring pass
@@ -149,7 +150,7 @@ def test_the_best_are_looked_at_again_and_come_before_all_others(run):
     }  # fmt: skip
     assert set(kept[0].evidence) == {"entropy", "gain"}
     best = by_rank[0]
-    assert scored.certainty.nats == pytest.approx(0.5 + (best - again[0]) / 2)
+    assert scored.certainty.nats == pytest.approx(0.5 + DOUBT_OF_REGRET * (best - again[0]) / 2)
 
 
 def test_one_look_where_the_measure_asks_for_no_second(byte_level_tokenizer):
