@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 
 from xl3m_integrations.backends.base import Evidence, Scorer, evidence_many
-from xl3m_integrations.certainty import Measure, SecondLook
+from xl3m_integrations.certainty import Measure, QuestionLikelihood, SecondLook
 from xl3m_integrations.documents import Document
 from xl3m_integrations.segmentation import Segmenter
 from xl3m_integrations.selection import Selector
@@ -20,6 +20,7 @@ from xl3m_integrations.types import Certainty, Progress, ScoredSegment, Segment,
 
 ProgressCallback = Callable[[Progress], None]
 _SECONDS_BETWEEN_REPORTS = 0.1
+_LONGEST_EDGE = 200  # characters of a sentence that a segment's edge may have cut off
 _SENTENCE_ENDS = re.compile(r"(?<=[.!?])\s+|\n+")
 
 
@@ -111,24 +112,31 @@ class Scored:
             chosen[self._document[row]].append(self._segment(row))
         return [tuple(segments) for segments in chosen]
 
-    def best_text(self) -> tuple[int, str]:
-        """Row and text of the best segment."""
-        row = max(range(len(self)), key=lambda row: (self._scores[row], -row))
-        return row, self._documents[self._document[row]].slice(self._start[row], self._end[row])
+    def bridge(self) -> tuple[int, str]:
+        """Row of the segment that explains the question best, and its text with the rest of the sentences at its edges.
+
+        That is the one of least regret where there was a second look, the best one else.
+        """
+        rows = self._again or range(len(self))
+        best = max(rows, key=lambda row: (-self._again[row]["regret"] if self._again else self._scores[row], -row))
+        cut = self._documents[self._document[best]].slice
+        start, end = self._start[best], self._end[best]
+        before = _SENTENCE_ENDS.split(cut(max(0, start - _LONGEST_EDGE), start))[-1]
+        after = _SENTENCE_ENDS.split(cut(end, end + _LONGEST_EDGE))[0]
+        return best, before + cut(start, end) + after
 
     def join(self, later: Scored, passed: Sequence[int]) -> None:
         """Take in the scores of a later hop over the same segments: of each segment, how far it is from a hop's best.
 
         Args:
             later: What the later hop scored.
-            passed: Rows of what was found before, which cannot be its find.
+            passed: Rows that led to it: they are kept beside its own find, which none of them can be.
         """
-        theirs = array("d", later._scores)
+        ours, theirs = array("d", self._scores), array("d", later._scores)
         for row in passed:
-            theirs[row] = min(theirs)
-        ours_best, theirs_best = max(self._scores), max(theirs)
-        pairs = zip(self._scores, theirs, strict=True)
-        self._scores = array("d", (max(ours - ours_best, other - theirs_best) for ours, other in pairs))
+            ours[row], theirs[row] = max(ours), min(theirs)
+        best, their_best = max(ours), max(theirs)
+        self._scores = array("d", (max(a - best, b - their_best) for a, b in zip(ours, theirs, strict=True)))
         self._again = later._again | self._again
         self.certainty = later.certainty
         self.seconds += later.seconds
@@ -201,20 +209,21 @@ def score_hops(
     for question, scored in zip(questions, first, strict=True):
         latest, passed = scored, list[int]()
         for _ in range(hops - 1):
-            row, text = latest.best_text()
+            row, text = latest.bridge()
             passed.append(row)
-            scored.lead += _best_sentence(text, question, measure, scorer) + " "
+            scored.lead += _best_sentence(text, scored.lead + question, measure, scorer) + " "
             latest = score(documents, scored.lead + question, measure, segmenter, scorer, progress)
             scored.join(latest, passed)
     return first
 
 
 def _best_sentence(text: str, question: str, measure: Measure, scorer: Scorer) -> str:
-    """The sentence or line of a segment that the question needs most, by the same measure."""
+    """The sentence or line after which the question is likeliest; the most certain one where only that is known."""
+    chosen = QuestionLikelihood() if measure.needs.question else measure
     sentences = [part for part in map(str.strip, _SENTENCE_ENDS.split(text)) if part]
     segments = [Segment(n, 0, len(part), part, scorer.tokenizer.ids(part)) for n, part in enumerate(sentences)]
-    evidence = [found for _, found in scorer.evidence(segments, question, measure)]
-    return sentences[int(measure.score(torch.tensor(evidence, dtype=torch.float64)).argmax())]
+    evidence = [found for _, found in scorer.evidence(segments, question, chosen)]
+    return sentences[int(chosen.score(torch.tensor(evidence, dtype=torch.float64)).argmax())]
 
 
 def score(
