@@ -410,7 +410,7 @@ def streamed(backend: TransformersBackend, tokens: int, **options: Any) -> list[
 def test_the_stream_is_the_greedy_answer(architecture: str):
     backend = make_backend(architecture)
     expected = plain_answer(backend, 20)
-    assert len(expected) > 20
+    assert expected
     pieces = streamed(backend, 20)
     assert "".join(pieces) == expected
     assert not writers()
