@@ -59,9 +59,7 @@ def measure_speed(xl3m: XL3M, tokens: int, repeats: int, seed: int) -> Speed:
     Raises:
         SettingError: The engine's scorer is not a local model, or `repeats` is below 1.
     """
-    backend = xl3m.scorer
-    if not isinstance(backend, TransformersBackend):
-        raise SettingError(f"xl3m bench times a local model, but the scorer is a {type(backend).__name__}.")
+    backend = local_model(xl3m)
     if repeats < 1:
         raise SettingError(f"repeats is {repeats}; it must be at least 1.")
     haystack = make_haystack(xl3m, tokens, 1, seed)
@@ -102,6 +100,17 @@ def measure_speed(xl3m: XL3M, tokens: int, repeats: int, seed: int) -> Speed:
         asked_again=median(s / a for s, a in zip(selecting, again, strict=True)),
         many_cost=median(m / s for s, m in zip(selecting, many, strict=True)),
     )
+
+
+def local_model(xl3m: XL3M) -> TransformersBackend:
+    """The engine's scorer, which can be timed.
+
+    Raises:
+        SettingError: It is not a local model.
+    """
+    if not isinstance(xl3m.scorer, TransformersBackend):
+        raise SettingError(f"xl3m bench times a local model, but the scorer is a {type(xl3m.scorer).__name__}.")
+    return xl3m.scorer
 
 
 def _batches(xl3m: XL3M, backend: TransformersBackend, text: str, question: str) -> list[torch.Tensor]:

@@ -24,7 +24,8 @@ STAGES = {  # module -> the package's modules that it may import
     "segmentation": {"errors", "tokens", "types"},
     "assembly": {"errors", "types"},
 }
-TOPS = {"engine", "index", "cli", "adapting", "demo", "bench", "langchain", "llama_index", "evaluation", "report"}
+TOPS = {"engine", "index", "cli", "adapting", "demo", "bench", "peers", "langchain", "llama_index", "evaluation"}
+TOPS |= {"report"}
 
 
 def own_imports(path: Path) -> set[str]:

@@ -10,7 +10,7 @@ import random
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
@@ -252,13 +252,33 @@ def bench(
     measure: MeasureOption = None,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
+    peers: Annotated[bool, typer.Option("--peers", help="Time what others take for the same text instead.")] = False,
+    lengths: Annotated[
+        str | None, typer.Option("--lengths", help="With --peers, in tokens: 10k,100k; --tokens if left out.")
+    ] = None,
+    time_limit: Annotated[
+        float | None, typer.Option("--time-limit", help="With --peers: leave out who would read longer, seconds. [60]")
+    ] = None,
+    plots: Annotated[
+        Path | None, typer.Option("--plots", help="With --peers: folder for peers.png and peers.json.")
+    ] = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Time selection beside the model's bare forward pass on the same rows."""
+    """Time selection beside the model's bare forward pass on the same rows, or beside its peers."""
     from xl3m_integrations.bench import MANY, measure_speed
 
     seed = random.randrange(2**31) if seed is None else seed
+    if peers:
+        from xl3m_integrations.cli.peers import run_peers
+
+        wanted = str(tokens) if lengths is None else lengths
+        limit = 60.0 if time_limit is None else time_limit
+        load = partial(_engine, model, measure=measure, device=device, dtype=dtype)
+        run_peers(load, wanted, seed, repeats, limit, plots, as_json=as_json)
+        return
+    if (lengths, time_limit, plots) != (None, None, None):
+        raise SettingError("--lengths, --time-limit and --plots are for --peers; add it, or leave them out.")
     speed = measure_speed(_engine(model, measure=measure, device=device, dtype=dtype), tokens, repeats, seed)
     if as_json:
         print(json.dumps(asdict(speed) | {"seed": seed}))  # noqa: T201

@@ -17,6 +17,7 @@ from xl3m_integrations.errors import SettingError
 
 if TYPE_CHECKING:
     from xl3m_integrations.evaluation import Cell, Estimate, Evaluation, EvaluationProgress
+    from xl3m_integrations.peers import Comparison
 
 _SHARES = ("recall@1", "recall@4", "all@4", "recall@16", "exact", "contains")
 
@@ -89,10 +90,10 @@ def _share(one: Estimate | None) -> str:
     return "-" if one is None else f"{100 * one.value:.0f}\n{100 * one.low:.0f}-{100 * one.high:.0f}"
 
 
-def write_json(evaluation: Evaluation, path: Path) -> None:
-    """Write the evaluation as one JSON object, whole or not at all."""
+def write_json(measured: Evaluation | Comparison, path: Path) -> None:
+    """Write what was measured as one JSON object, whole or not at all."""
     beside = path.with_name(f".{path.name}.part")
-    beside.write_text(evaluation.to_json() + "\n", encoding="utf-8")
+    beside.write_text(measured.to_json() + "\n", encoding="utf-8")
     os.replace(beside, path)
 
 

@@ -41,7 +41,7 @@ def heat_map(evaluation: Evaluation, figure: str = "contains", method: str = "xl
         for cell in evaluation.cells(by=("method", "length", "depth"), bins=bins)
         if cell.key["method"] == method
     }
-    drawn, axes = _figure(1.6 + 1.1 * len(lengths), 1.2 + 0.42 * bins)
+    drawn, axes = new_figure(1.6 + 1.1 * len(lengths), 1.2 + 0.42 * bins)
     estimates = [[_estimate(cells.get((length, depth)), figure) for length in lengths] for depth in range(bins)]
     values = [[float("nan") if one is None else one[0] for one in row] for row in estimates]
     image = axes.imshow(values, vmin=0, vmax=1, cmap="viridis", aspect="auto")
@@ -70,7 +70,7 @@ def by_length(evaluation: Evaluation, figure: str = "recall@1") -> Figure:
         MissingExtraError: matplotlib is not installed.
     """
     cells = [cell for cell in evaluation.cells(by=("method", "length")) if cell.key["length"] is not None]
-    drawn, axes = _figure(7.5, 4.5)
+    drawn, axes = new_figure(7.5, 4.5)
     for number, method in enumerate(evaluation.settings["methods"]):
         own = sorted((cell for cell in cells if cell.key["method"] == method), key=lambda cell: int(cell.key["length"]))
         points = [(cell.key["length"], one) for cell in own if (one := cell.figures.get(figure)) is not None]
@@ -125,7 +125,7 @@ def write_plots(evaluation: Evaluation, folder: str | Path) -> list[Path]:
         raise SettingError("There is nothing to draw: no generated document was answered.")
     figures = {f"{name.replace('@', '-')}-by-length": by_length(evaluation, name) for name in _DRAWN}
     figures |= {f"heat-map-{method}": heat_map(evaluation, method=method) for method in answered}
-    return [_write(figure, folder / f"{name}.png") for name, figure in figures.items()]
+    return [save_figure(figure, folder / f"{name}.png") for name, figure in figures.items()]
 
 
 def require_plots() -> None:
@@ -149,7 +149,12 @@ def _estimate(cell: Cell | None, figure: str) -> tuple[float, int] | None:
     return None if one is None else (one.value, one.n)
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
+    """An empty figure of so many inches, and its axes.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
     require_plots()
     from matplotlib.figure import Figure
 
@@ -157,7 +162,8 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     return drawn, drawn.add_subplot()
 
 
-def _write(figure: Figure, path: Path) -> Path:
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Write a figure as PNG, whole or not at all; gives the path back."""
     beside = path.with_name(f".{path.name}.part")
     figure.savefig(beside, dpi=150, format="png")
     os.replace(beside, path)
