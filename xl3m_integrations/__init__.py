@@ -20,6 +20,7 @@ from xl3m_integrations.types import Answer, KeyContext, Progress, ScoredSegment,
 if TYPE_CHECKING:
     from xl3m_integrations.certainty import AnswerEntropy, Blend, Entropy, Measure, QuestionLikelihood
     from xl3m_integrations.engine import XL3M
+    from xl3m_integrations.prefilter import BM25
     from xl3m_integrations.selection import AdaptiveGap, Budget, TopK
 
 try:
@@ -31,6 +32,7 @@ except PackageNotFoundError:  # run from a checkout that is not installed
 _LAZY = {
     "XL3M": "engine",
     "AdaptiveGap": "selection",
+    "BM25": "prefilter",
     "Budget": "selection",
     "TopK": "selection",
     "AnswerEntropy": "certainty",
@@ -41,6 +43,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "BM25",
     "XL3M",
     "AdaptiveGap",
     "Answer",

@@ -20,6 +20,7 @@ from xl3m_integrations.backends.journal import JournaledScorer
 from xl3m_integrations.certainty import Measure, get_measure
 from xl3m_integrations.documents import Document, Prepared, Text
 from xl3m_integrations.errors import InputError, SettingError
+from xl3m_integrations.prefilter import Prefilter
 from xl3m_integrations.prompts import require_question
 from xl3m_integrations.scoring import ProgressCallback, score, score_hops
 from xl3m_integrations.segmentation import Segmenter
@@ -53,6 +54,10 @@ class Choice(TypedDict, total=False):
         progress: Called about ten times a second with the pass's `Progress`.
         journal: File that keeps each segment's evidence as it comes, so that the same call after a crash goes on where
             it stopped; it is made where there is none. What another model, setting or question left is never used.
+        prefilter: Chooses the segments that the model reads, such as `BM25(n=256)`, or a function of the question and
+            the segments; None lets it read all. A segment left out has the score -inf, nan as evidence, and a rank
+            behind all that were read; it is kept only where `keep_first` or `keep_last` asks for it. Several questions
+            are then read one after the other, since each has its own segments.
     """
 
     top_k: int | None
@@ -64,6 +69,7 @@ class Choice(TypedDict, total=False):
     hops: int
     progress: ProgressCallback | None
     journal: str | Path | None
+    prefilter: Prefilter | None
 
 
 class XL3M:
@@ -272,9 +278,12 @@ class XL3M:
             return []
         scorer = self._journaled(how.get("journal"), len(asked))
         hops = how.get("hops", 1)
-        found = score_hops(documents, asked, chosen, hops, self.segmenter, scorer, how.get("progress"))
+        prefilter = how.get("prefilter")
+        found = score_hops(documents, asked, chosen, hops, self.segmenter, scorer, how.get("progress"), prefilter)
         first, last = how.get("keep_first", 0), how.get("keep_last", 0)
         settings = self._settings(selector, hops=hops if hops > 1 else 0, keep_first=first, keep_last=last)
+        if prefilter is not None:
+            settings["prefilter"] = getattr(prefilter, "__name__", repr(prefilter))
         return [
             [
                 Selection(
@@ -486,6 +495,7 @@ def _selector(
     hops: int = 1,
     progress: ProgressCallback | None = None,
     journal: str | Path | None = None,
+    prefilter: Prefilter | None = None,
 ) -> Selector | None:
     """The strategy that a `Choice` asks for, None where it asks for none; refuses all of it that cannot be used."""
     get_measure(measure)
@@ -493,6 +503,8 @@ def _selector(
         raise SettingError(f"keep_first is {keep_first} and keep_last is {keep_last}; neither may be negative.")
     if not isinstance(hops, int) or hops < 1:
         raise SettingError(f"hops is {hops!r}; it must be a whole number, at least 1.")
+    if prefilter is not None and not callable(prefilter):
+        raise SettingError(f"prefilter is {prefilter!r}; pass BM25(n=…), or a function of question and segments.")
     given = [
         name
         for name, value in (("top_k", top_k), ("token_budget", token_budget), ("selection", selection))

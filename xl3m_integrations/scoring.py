@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import compress
 
 import torch
 
 from xl3m_integrations.backends.base import Evidence, Scorer, evidence_many
 from xl3m_integrations.certainty import Measure, QuestionLikelihood, SecondLook
-from xl3m_integrations.documents import Document
+from xl3m_integrations.documents import Document, Prepared
+from xl3m_integrations.errors import SettingError
+from xl3m_integrations.prefilter import Prefilter
 from xl3m_integrations.segmentation import Segmenter
 from xl3m_integrations.selection import Selector
 from xl3m_integrations.types import Certainty, Progress, ScoredSegment, Segment, SegmentTable
@@ -25,7 +29,9 @@ _SENTENCE_ENDS = re.compile(r"(?<=[.!?])\s+|\n+")
 
 
 class Scored:
-    """All segments of some documents with their scores: 40 bytes a segment and 8 a number of evidence.
+    """All segments of some documents with their scores: 41 bytes a segment and 8 a number of evidence.
+
+    What a prefilter left out is there too, unread: it has the score -inf and nan as evidence.
 
     Args:
         documents: The documents.
@@ -38,6 +44,7 @@ class Scored:
         self._document, self._index, self._tokens = array("i"), array("i"), array("i")
         self._start, self._end = array("q"), array("q")
         self._evidence, self._scores, self._ranks = array("d"), array("d"), array("i")
+        self._read = bytearray()  # 1 where the model read the segment
         self._document_tokens = [0] * len(documents)
         self._again: dict[int, dict[str, float]] = {}  # row -> what the second look saw
         self.certainty: Certainty | None = None
@@ -48,29 +55,43 @@ class Scored:
         """Number of segments."""
         return len(self._index)
 
-    def add(self, segment: Segment, evidence: Evidence) -> None:
-        """Note one segment's evidence."""
+    def add(self, segment: Segment, evidence: Evidence | None) -> None:
+        """Note one segment and its evidence; None where it is not read, or `see` tells it later."""
         self._document.append(segment.document)
         self._index.append(segment.index)
         self._tokens.append(len(segment.ids))
         self._start.append(segment.start)
         self._end.append(segment.end)
-        self._evidence.extend(evidence)
+        self._evidence.extend([math.nan] * len(self._measure.columns) if evidence is None else evidence)
+        self._read.append(evidence is not None)
         self._document_tokens[segment.document] = segment.token + len(segment.ids)
+
+    def see(self, segment: Segment, evidence: Evidence) -> None:
+        """Note the evidence of a segment that was added without."""
+        self._see(self._rows(segment.document).start + segment.index, evidence)
+
+    def _see(self, row: int, evidence: Iterable[float]) -> None:
+        columns = len(self._measure.columns)
+        self._evidence[row * columns : (row + 1) * columns] = array("d", evidence)
+        self._read[row] = 1
 
     def rank(self, scorer: Scorer, question: str) -> None:
         """Score all segments, and let `scorer` look again at the best of them where the measure does so."""
-        scores = self._measure.score(self._table())
+        read = torch.tensor([row for row, was_read in enumerate(self._read) if was_read], dtype=torch.long)
+        scores = self._measure.score(self._table()[read])
         second: SecondLook | None = getattr(self._measure, "second", None)
         best = scores.sort(descending=True, stable=True).indices[: second.segments if second else 0]
-        if second is not None and (fitting := self._fitting(second, scorer, question, best.tolist())):
+        rows = read[best].tolist()
+        if second is not None and (fitting := self._fitting(second, scorer, question, rows)):
             second, segments = fitting
             evidence = torch.tensor([e for _, e in scorer.evidence(segments, question, second)], dtype=torch.float64)
             combined = second.combined(scores[best], evidence)
             self.certainty = second.certainty(evidence, int(combined.argmax()))
-            self._note(second, evidence, best.tolist())
+            self._note(second, evidence, rows)
             scores[best] = self._above_the_others(combined, scores, best)
-        self._scores = array("d", scores.tolist())
+        of_all = torch.full((len(self),), -math.inf, dtype=torch.float64)
+        of_all[read] = scores.double()
+        self._scores = array("d", of_all.tolist())
 
     def _fitting(
         self, second: SecondLook, scorer: Scorer, question: str, rows: Sequence[int]
@@ -101,8 +122,9 @@ class Scored:
 
     def keep(self, selector: Selector, keep_first: int = 0, keep_last: int = 0) -> list[tuple[ScoredSegment, ...]]:
         """The kept segments of each document, in its order. Of equal scores the earlier segment is better."""
-        order = sorted(range(len(self)), key=lambda row: (-self._scores[row], row))
-        count = selector.count([self._scores[row] for row in order], [self._tokens[row] for row in order])
+        order = sorted(range(len(self)), key=lambda row: (not self._read[row], -self._scores[row], row))
+        read = order[: sum(self._read)]
+        count = selector.count([self._scores[row] for row in read], [self._tokens[row] for row in read])
         kept = set(order[:count]) | self._ends(keep_first, keep_last)
         self._ranks = array("i", bytes(4 * len(order)))
         for rank, row in enumerate(order, 1):
@@ -138,6 +160,10 @@ class Scored:
         best, their_best = max(ours), max(theirs)
         self._scores = array("d", (max(a - best, b - their_best) for a, b in zip(ours, theirs, strict=True)))
         self._again = later._again | self._again
+        columns = len(self._measure.columns)
+        for row in range(len(self)):
+            if later._read[row] and not self._read[row]:
+                self._see(row, later._evidence[row * columns : (row + 1) * columns])
         self.certainty = later.certainty
         self.seconds += later.seconds
 
@@ -159,9 +185,10 @@ class Scored:
         )
 
     def mean(self, column: str, otherwise: float) -> float:
-        """Mean of a column of the evidence over all segments; `otherwise` where the measure has no such column."""
+        """Mean of a column of the evidence over the segments read; `otherwise` where the measure has no such column."""
         columns = self._measure.columns
-        own = self._evidence[columns.index(column) :: len(columns)] if column in columns else ()
+        all_of_it = self._evidence[columns.index(column) :: len(columns)] if column in columns else ()
+        own = list(compress(all_of_it, self._read))
         return sum(own) / len(own) if own else otherwise
 
     def tokens(self, document: int) -> int:
@@ -203,16 +230,17 @@ def score_hops(
     segmenter: Segmenter,
     scorer: Scorer,
     progress: ProgressCallback | None = None,
+    prefilter: Prefilter | None = None,
 ) -> list[Scored]:
     """`score_many`; then each question once per further hop, led by the sentences that the hops before have found."""
-    first = score_many(documents, questions, measure, segmenter, scorer, progress)
+    first = score_many(documents, questions, measure, segmenter, scorer, progress, prefilter)
     for question, scored in zip(questions, first, strict=True):
         latest, passed = scored, list[int]()
         for _ in range(hops - 1):
             row, text = latest.bridge()
             passed.append(row)
             scored.lead += _best_sentence(text, scored.lead + question, measure, scorer) + " "
-            latest = score(documents, scored.lead + question, measure, segmenter, scorer, progress)
+            latest = score(documents, scored.lead + question, measure, segmenter, scorer, progress, prefilter)
             scored.join(latest, passed)
     return first
 
@@ -233,9 +261,10 @@ def score(
     segmenter: Segmenter,
     scorer: Scorer,
     progress: ProgressCallback | None = None,
+    prefilter: Prefilter | None = None,
 ) -> Scored:
     """`score_many` for one question."""
-    return score_many(documents, [question], measure, segmenter, scorer, progress)[0]
+    return score_many(documents, [question], measure, segmenter, scorer, progress, prefilter)[0]
 
 
 def score_many(
@@ -245,8 +274,11 @@ def score_many(
     segmenter: Segmenter,
     scorer: Scorer,
     progress: ProgressCallback | None = None,
+    prefilter: Prefilter | None = None,
 ) -> list[Scored]:
-    """Let the scorer read every segment of every document, once for all questions.
+    """Let the scorer read every segment of every document, or those that a prefilter keeps, once for all questions.
+
+    With a prefilter each question is asked in a pass of its own, over its own segments.
 
     Returns:
         The scores for each question.
@@ -255,26 +287,33 @@ def score_many(
         InputError: A document is empty or not valid Unicode, or a sub-context does not fit the window.
         ScoringError: The model failed on a segment.
     """
+    if prefilter is not None and len(questions) > 1:
+        return [score(documents, each, measure, segmenter, scorer, progress, prefilter) for each in questions]
     scored = [Scored(documents, measure) for _ in questions]
     began = reported = time.monotonic()
     overhead = sum(scorer.overhead(measure.asks(question)) for question in questions)
     lengths = [document.characters for document in documents]
     total = None if None in lengths else sum(length or 0 for length in lengths)
-    done = tokens = passed = 0
-    for segment, evidence in evidence_many(scorer, _segments(documents, segmenter), questions, measure):
+    number = tokens = passed = count = 0
+    segments = _segments(documents, segmenter)
+    if prefilter is not None:
+        segments = _filtered(documents, segmenter, questions[0], prefilter, scored[0])
+    for count, (segment, evidence) in enumerate(evidence_many(scorer, segments, questions, measure), 1):
         for one, own in zip(scored, evidence, strict=True):
-            one.add(segment, own)
+            one.add(segment, own) if prefilter is None else one.see(segment, own)
         tokens += len(segment.ids) + overhead
-        passed, done = _advance(segment, passed, done)
+        passed += sum(document.characters or 0 for document in documents[number : segment.document])
+        number = segment.document
         now = time.monotonic()
         if progress is not None and now - reported >= _SECONDS_BETWEEN_REPORTS:
-            progress(Progress(passed + done, total, len(scored[0]), tokens, now - began))
+            progress(Progress(passed + segment.end, total, count, tokens, now - began))
             reported = now
     for one, question in zip(scored, questions, strict=True):
         one.rank(scorer, question)
         one.seconds = time.monotonic() - began
     if progress is not None:
-        progress(Progress(passed + done, passed + done, len(scored[0]), tokens, scored[-1].seconds))
+        total = sum(document.characters or 0 for document in documents)
+        progress(Progress(total, total, count, tokens, scored[-1].seconds))
     return scored
 
 
@@ -286,6 +325,39 @@ def _segments(documents: Sequence[Document], segmenter: Segmenter) -> Iterator[S
             yield from document.prepared.segments(document, number)
 
 
-def _advance(segment: Segment, passed: int, done: int) -> tuple[int, int]:
-    """Characters of the documents before this segment's, and of its document up to its end."""
-    return (passed + done, segment.end) if segment.index == 0 else (passed, segment.end)
+@dataclass(frozen=True, slots=True)
+class _Segments:
+    """The segments of prepared documents, to go through as often as it takes."""
+
+    documents: Sequence[Document]
+    segmenter: Segmenter
+
+    def __iter__(self) -> Iterator[Segment]:
+        return _segments(self.documents, self.segmenter)
+
+
+def _filtered(
+    documents: Sequence[Document], segmenter: Segmenter, question: str, prefilter: Prefilter, scored: Scored
+) -> Iterator[Segment]:
+    """Add all segments to `scored`; those that the prefilter keeps, in order.
+
+    The documents' segments are kept for it (`Prepared`), so that no hop and no second look into them cuts again.
+    """
+    for document in documents:
+        if document.prepared is None:
+            document.prepared = Prepared(segmenter.segments(document.pieces()))
+    segments = _Segments(documents, segmenter)
+    for segment in segments:
+        scored.add(segment, None)
+    kept = {_numbers(segment) for segment in prefilter(question, segments)}
+    if not kept:
+        raise SettingError(
+            f"The prefilter kept none of {len(scored)} segments, so the model would read nothing; let it keep one."
+        )
+    return (segment for segment in segments if _numbers(segment) in kept)
+
+
+def _numbers(segment: Segment) -> tuple[int, int]:
+    if not isinstance(segment, Segment):
+        raise SettingError(f"The prefilter gave a {type(segment).__name__}; let it give some of the segments it got.")
+    return segment.document, segment.index

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -118,7 +119,7 @@ class SegmentTable:
         starts: Offsets of their first characters.
         ends: Offsets after their last characters.
         ranks: As in `ScoredSegment`.
-        evidence: By name, in nats, what every segment's score was made from at first.
+        evidence: By name, in nats, what every segment's score was made from at first; nan of what was not read.
         again: What a second look saw, by index, of the segments that it was given.
         cut: Gives the document's text between two offsets, and so keeps the document (of a streamed one its temporary
             file) as long as the table lives; None where there is none. A copied or pickled table leaves it behind.
@@ -144,7 +145,7 @@ class Selection:
         measure: Name of the measure that scored.
         segments: The kept segments, in document order.
         key_context: The same, spliced.
-        scores: Every segment's score, by segment index.
+        scores: Every segment's score, by segment index; -inf of what a prefilter kept from the model.
         tokens: Tokens of the document, in the scoring model's tokens; overlaps counted once.
         characters: Characters of the document.
         seconds: Time that selection took.
@@ -203,6 +204,11 @@ class Selection:
         from xl3m_integrations.report.plot import draw
 
         return draw(self, ax)
+
+    @property
+    def read(self) -> int:
+        """How many segments the model read: all, or those that a prefilter kept."""
+        return sum(score != -math.inf for score in self.scores)
 
     @property
     def certainty(self) -> Certainty | None:

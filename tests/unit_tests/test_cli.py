@@ -11,7 +11,7 @@ from click.testing import Result
 from models import make_model, make_tokenizer, text_of
 from typer.testing import CliRunner
 
-from xl3m_integrations import XL3M, cli, demo
+from xl3m_integrations import BM25, XL3M, cli, demo
 from xl3m_integrations.cli import app
 from xl3m_integrations.demo import Asked, Haystack, longest_end, make_haystack, same_answer
 from xl3m_integrations.types import Answer, KeyContext, ScoredSegment
@@ -85,6 +85,17 @@ def test_select_as_json(folder: Path, model: str):
         (s.start, s.end, s.rank) for s in expected.segments
     ]
     assert [(span["start"], span["end"]) for span in body["spans"]] == list(expected.key_context.spans)
+
+
+@pytest.mark.parametrize("command", ["select", "ask"])
+def test_the_model_reads_only_what_the_prefilter_keeps(folder: Path, model: str, command: str):
+    pytest.importorskip("bm25s")
+    texts = write(folder, a=text_of(1_500))
+    how = ("--dtype", "float32", "--top-k", "4", "--prefilter", "2")
+    body = run_json(command, "a.txt", "-q", QUESTION, "--model", model, *how)
+    expected = XL3M.from_pretrained(model, dtype="float32").select(texts["a.txt"], QUESTION, prefilter=BM25(2), top_k=4)
+    assert [segment["start"] for segment in body["segments"]] == [segment.start for segment in expected.segments]
+    assert len(body["segments"]) == 2
 
 
 def test_ask_as_json(folder: Path, model: str):
@@ -239,6 +250,7 @@ def test_a_page_that_cannot_be_written_is_refused_before_the_work(folder: Path, 
         (["a.txt", "--top-k", "0"], 2, "top_k is 0"),
         (["a.txt", "--top-k", "many"], 2, "integer"),
         (["a.txt", "--token-budget", "3"], 2, "token_budget is 3"),
+        (["a.txt", "--prefilter", "0"], 2, "n is 0"),
         (["a.txt", "--top-k", "3", "--token-budget", "100"], 2, "alternatives"),
         (["a.txt", "--segment-tokens", "1"], 2, "segment_tokens is 1"),
         (["a.txt", "--model", "./no-such-model"], 1, "does not exist"),

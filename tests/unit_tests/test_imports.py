@@ -23,6 +23,7 @@ STAGES = {  # module -> the package's modules that it may import
     "documents": {"errors", "tokens", "types"},
     "segmentation": {"errors", "tokens", "types"},
     "assembly": {"errors", "types"},
+    "prefilter": {"errors", "types"},
 }
 TOPS = {"engine", "index", "cli", "adapting", "demo", "bench", "peers", "langchain", "llama_index", "evaluation"}
 TOPS |= {"report"}
@@ -57,6 +58,7 @@ def test_the_public_names_are_these():
         "AdaptiveGap",
         "Answer",
         "AnswerEntropy",
+        "BM25",
         "Blend",
         "Budget",
         "Entropy",

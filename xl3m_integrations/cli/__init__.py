@@ -31,6 +31,7 @@ from xl3m_integrations.cli.console import (
 )
 from xl3m_integrations.cli.files import read_files
 from xl3m_integrations.errors import SettingError, XL3MError
+from xl3m_integrations.prefilter import BM25
 
 if TYPE_CHECKING:
     from xl3m_integrations.cli.files import Sources
@@ -62,6 +63,9 @@ HopsOption = Annotated[int, typer.Option("--hops", help="Read so often, each tim
 SegmentOption = Annotated[int | None, typer.Option("--segment-tokens", help="Length of a segment in tokens.")]
 JournalOption = Annotated[
     str | None, typer.Option("--journal", help="File that keeps the scores, so that a stopped run goes on.")
+]
+PrefilterOption = Annotated[
+    int | None, typer.Option("--prefilter", help="Let the model read only so many segments, the best by BM25.")
 ]
 HtmlOption = Annotated[
     Path | None, typer.Option("--html", help="Write the certainty map to this file.", metavar="FILE")
@@ -166,12 +170,14 @@ def ask(
     dtype: DtypeOption = None,
     encoding: EncodingOption = "utf-8",
     journal: JournalOption = None,
+    prefilter: PrefilterOption = None,
     html: HtmlOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Answer a question from text files of any length, with the passages that the answer was read from."""
     save = _page_writer(html)
+    chosen = None if prefilter is None else BM25(prefilter)
     sources = read_files(files, encoding)
     xl3m = _engine(model, segment_tokens=segment_tokens, device=device, dtype=dtype)
     with progress_bar("reading", quiet=as_json) as progress:
@@ -185,6 +191,7 @@ def ask(
             max_new_tokens=max_new_tokens,
             progress=progress,
             journal=journal,
+            prefilter=chosen,
         )
     save(answer, sources)
     if as_json:
@@ -215,12 +222,14 @@ def select(
     dtype: DtypeOption = None,
     encoding: EncodingOption = "utf-8",
     journal: JournalOption = None,
+    prefilter: PrefilterOption = None,
     html: HtmlOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Show the passages that a question needs, without answering it."""
     save = _page_writer(html)
+    chosen = None if prefilter is None else BM25(prefilter)
     sources = read_files(files, encoding)
     xl3m = _engine(model, segment_tokens=segment_tokens, device=device, dtype=dtype)
     with progress_bar("reading", quiet=as_json) as progress:
@@ -233,6 +242,7 @@ def select(
             hops=hops,
             progress=progress,
             journal=journal,
+            prefilter=chosen,
         )
     save(selection, sources)
     if as_json:

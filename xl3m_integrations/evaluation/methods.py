@@ -15,7 +15,8 @@ from typing import ClassVar
 from xl3m_integrations.assembly import assemble
 from xl3m_integrations.certainty import RESTRICTIVE_SENTENCE, Blend, Entropy, Measure, QuestionLikelihood
 from xl3m_integrations.evaluation.asking import Asked, Method, NotApplicable, Outcome, order_of
-from xl3m_integrations.evaluation.rankers import bm25_scores, embedding_scores, llmlingua_scores, require
+from xl3m_integrations.evaluation.rankers import embedding_scores, llmlingua_scores, require
+from xl3m_integrations.prefilter import bm25_scores
 from xl3m_integrations.types import Answer, ScoredSegment, Segment
 
 

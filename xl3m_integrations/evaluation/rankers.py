@@ -24,19 +24,6 @@ def require(module: str, feature: str, extra: str) -> None:
         raise MissingExtraError.of(feature, extra)
 
 
-def bm25_scores(passages: Sequence[str], question: str) -> list[float]:
-    """BM25 of each passage for the question; all 0 where they share no word."""
-    import bm25s
-
-    words = bm25s.tokenize([*passages, question], return_ids=False, show_progress=False)
-    asked = words.pop()
-    if not any(words) or not asked:
-        return [0.0] * len(passages)
-    index = bm25s.BM25()
-    index.index(words, show_progress=False)
-    return [float(score) for score in index.get_scores(asked)]
-
-
 def embedding_scores(passages: Sequence[str], question: str) -> list[float]:
     """Cosine similarity of each passage's embedding with the question's."""
     model = _embedding_model()

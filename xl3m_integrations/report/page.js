@@ -205,11 +205,11 @@
     $("which").textContent = `Segment ${number(index[row] + 1)} of ${number(data.segments)}`;
     $("badge").hidden = !kept[row];
     $("badge").textContent = kept[row] === 2 ? "kept, but did not fit" : "kept";
-    const figures = [["Rank", number(rank[row])], ["Score", score[row] === null ? "not a number" : score[row].toFixed(3)]];
+    const figures = [["Rank", number(rank[row])], ["Score", score[row] === null ? "none" : score[row].toFixed(3)]];
     const evidence = Object.entries(data.evidence).map(([name, column]) => [name, column[row]]);
     for (const [name, value] of [...evidence, ...Object.entries(data.again[row] || {})]) {
       const label = name.charAt(0).toUpperCase() + name.slice(1).replaceAll("_", " ");
-      figures.push([label, value === null ? "not a number" : `${value.toFixed(3)} nats`]);
+      figures.push([label, value === null ? "none" : `${value.toFixed(3)} nats`]);
     }
     figures.push(["Characters", `${number(start[row])} to ${number(start[row] + length[row])}`]);
     const name = data.names[data.source[row]];

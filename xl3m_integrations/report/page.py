@@ -142,7 +142,8 @@ def _facts(context: KeyContext, selection: Selection | None, answer: Answer | No
     if selection:
         yield "Document", f"{selection.characters:,} characters"
         yield "Tokens", f"{selection.tokens:,}"
-        yield "Segments", f"{len(selection.scores):,}"
+        filtered = f", of which the model read {selection.read:,}" if selection.read < len(selection.scores) else ""
+        yield "Segments", f"{len(selection.scores):,}{filtered}"
         yield "Kept", f"{len(context.segments):,} ({_percent(read, selection.characters)} of the text)"
         yield "Selected in", f"{selection.seconds:,.1f} s"
     else:

@@ -15,6 +15,7 @@ from xl3m_integrations import XL3M, Blend, Entropy, Measure, MissingExtraError, 
 from xl3m_integrations.certainty import RESTRICTIVE_SENTENCE
 from xl3m_integrations.evaluation import METHODS, Example, rankers
 from xl3m_integrations.evaluation.asking import Asked, NotApplicable
+from xl3m_integrations.prefilter import bm25_scores
 
 PYPROJECT = (Path(__file__).parents[3] / "pyproject.toml").read_text(encoding="utf-8")
 TEXT = text_of(2_400, seed=3)
@@ -114,10 +115,10 @@ def test_an_engine_without_reader_only_ranks():
 def test_bm25_finds_the_word_that_only_one_passage_holds():
     pytest.importorskip("bm25s")
     passages = ["the ferry left", "a zebra slept here", "the ferry came back"]
-    scores = rankers.bm25_scores(passages, "Where did the zebra sleep?")
+    scores = bm25_scores(passages, "Where did the zebra sleep?")
     assert scores.index(max(scores)) == 1
-    assert rankers.bm25_scores(passages, "What? 7") == [0.0] * 3
-    assert rankers.bm25_scores(["...", "!"], "Where is the zebra?") == [0.0] * 2
+    assert bm25_scores(passages, "What? 7") == [0.0] * 3
+    assert bm25_scores(["...", "!"], "Where is the zebra?") == [0.0] * 2
 
 
 def test_embeddings_find_what_is_meant():
