@@ -25,7 +25,8 @@ from xl3m_integrations.engine import XL3M
 from xl3m_integrations.errors import SettingError, XL3MError
 from xl3m_integrations.evaluation.asking import NotApplicable
 from xl3m_integrations.evaluation.plots import new_figure, save_figure
-from xl3m_integrations.evaluation.rankers import bm25_scores, llmlingua_scores, require
+from xl3m_integrations.evaluation.rankers import llmlingua_scores, require
+from xl3m_integrations.prefilter import bm25_scores
 from xl3m_integrations.types import Segment
 
 SHORTEST = 1_000  # tokens; also the length that every peer warms up on
