@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import tempfile
 import threading
 import weakref
@@ -9,34 +10,38 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import chain
+from pathlib import Path
 from typing import IO
 
 from xl3m_integrations.errors import InputError
 from xl3m_integrations.tokens import require_encodable
 from xl3m_integrations.types import Segment
 
-Text = str | Iterable[str]
+Text = str | Path | Iterable[str]
 
 _SPOOL_BYTES = 1 << 20  # a streamed text up to this size stays in memory
+_READ_BYTES = 1 << 16  # of a file at a time
 _BLOCK_CHARACTERS = 1 << 14  # what is read back at a time for an excerpt, however long the pieces were
 
 
 class Document:
-    """A text given whole, or as an iterable of strings that is read once.
+    """A text given whole, as the path of a UTF-8 file, or as an iterable of strings; the latter two are read once.
 
     A streamed text is written to a temporary file as it is read, so that kept excerpts can be cut out of it exactly
     while memory stays flat. The file is gone when the document is.
 
     Args:
-        text: The text, or strings whose concatenation is the text.
+        text: The text, the `Path` of a file that holds it, or strings whose concatenation it is.
 
     Raises:
-        InputError: `text` is neither.
+        InputError: `text` is none of these.
     """
 
     def __init__(self, text: Text) -> None:
+        if isinstance(text, Path):
+            text = _file(text)
         if not isinstance(text, str) and (isinstance(text, (bytes, bytearray)) or not isinstance(text, Iterable)):
-            raise InputError(f"The document is a {type(text).__name__}; pass a str or an iterable of str.")
+            raise InputError(f"The document is a {type(text).__name__}; pass a str, a Path, or an iterable of str.")
         self._whole = text if isinstance(text, str) else None
         self._pieces = iter(()) if isinstance(text, str) else iter(text)
         self._spool: IO[bytes] | None = None
@@ -169,3 +174,23 @@ def _string(piece: object) -> str:
     if not isinstance(piece, str):
         raise InputError(f"The document's pieces must be str, but one is a {type(piece).__name__}; decode it first.")
     return piece
+
+
+def _file(path: Path) -> Iterator[str]:
+    """The text of a UTF-8 file, line ends as they are, in pieces."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    at = 0  # bytes decoded
+    try:
+        with path.open("rb") as file:
+            while block := file.read(_READ_BYTES):
+                pending = len(decoder.getstate()[0])
+                yield decoder.decode(block)
+                at += pending + len(block) - len(decoder.getstate()[0])
+            yield decoder.decode(b"", final=True)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}. Pass the path of a text file.") from error
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path} is not UTF-8 text: byte {at + error.start} is 0x{error.object[error.start]:02x}. Convert it, or "
+            "pass open(path, encoding=…), which is read as an iterable of lines."
+        ) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import random
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -106,7 +107,61 @@ def test_beginning_reads_no_more_of_a_stream_than_it_must():
     assert len(read) == 3
 
 
+@quick
+@given(
+    text=st.text(st.characters(exclude_categories=["Cs"]), min_size=1).map(lambda text: text + "x"),
+    size=st.integers(1, 9),
+)
+def test_a_file_is_its_text_wherever_its_bytes_are_parted(tmp_path_factory, text, size):
+    path = tmp_path_factory.getbasetemp() / "text.txt"
+    path.write_bytes(text.encode("utf-8"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(documents, "_READ_BYTES", size)
+        document = Document(path)
+        pieces = list(document.pieces())
+    assert "".join(pieces) == text and max(map(len, pieces)) <= size
+    assert document.slice(0, len(text)) == text
+
+
+def test_a_file_is_read_no_further_than_it_must(tmp_path, monkeypatch):
+    monkeypatch.setattr(documents, "_READ_BYTES", 10)
+    path = tmp_path / "long.txt"
+    path.write_bytes(b"ten chars " * 50 + b"\xff")
+    document = Document(path)
+    assert document.beginning(25) is None
+    with pytest.raises(InputError, match="byte 500 is 0xff"):
+        list(document.pieces())
+
+
 # ---------------------------------------------------------------------------------------------- what is refused
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("é".encode("latin-1") + b"t\xe9", "byte 0 is 0xe9"),
+        (b"abc\xc3", "byte 3 is 0xc3"),
+        (b"ab\xc3\xa9\xe2\x82x", "byte 4 is 0xe2"),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 2, 3, 64])
+def test_a_file_that_is_not_utf8_is_refused_with_the_byte(tmp_path, monkeypatch, content, words, size):
+    monkeypatch.setattr(documents, "_READ_BYTES", size)
+    (tmp_path / "old.txt").write_bytes(content)
+    with pytest.raises(InputError, match=f"old.txt is not UTF-8 text: {words}"):
+        list(Document(tmp_path / "old.txt").pieces())
+
+
+@pytest.mark.parametrize(("name", "words"), [("missing.txt", "No such file"), (".", "directory")])
+def test_a_path_that_cannot_be_read_is_refused(tmp_path: Path, name, words):
+    with pytest.raises(InputError, match=f"cannot be read: .*{words}"):
+        list(Document(tmp_path / name).pieces())
+
+
+def test_an_empty_file_is_refused(tmp_path):
+    (tmp_path / "empty.txt").touch()
+    with pytest.raises(InputError, match="document is empty"):
+        list(Document(tmp_path / "empty.txt").pieces())
+
+
 @pytest.mark.parametrize("text", ["", " \n\t\u3000", [], [""], [" ", "\n"]])
 def test_a_document_without_visible_text_is_refused(text):
     with pytest.raises(InputError, match=r"The document is empty: it has [0-9]+ characters, none of them visible"):
