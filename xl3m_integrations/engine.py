@@ -218,7 +218,8 @@ class XL3M:
         """Keep the segments after which the model is most certain.
 
         Args:
-            text: The document, as a string or as an iterable of strings, which is read once and never held whole.
+            text: The document: a string, the `Path` of a UTF-8 file, or an iterable of strings; the latter two are read
+                once and never held whole.
             question: The plain question.
             **how: How much to keep and by which measure; see `Choice`. With nothing said, the best segments are kept
                 up to where the scores drop most: as many as fit the reader's window, and eight at most.

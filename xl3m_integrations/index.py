@@ -30,7 +30,7 @@ class Index:
 
     Args:
         xl3m: The engine.
-        texts: The documents, each a string or an iterable of strings.
+        texts: The documents, each a string, the `Path` of a UTF-8 file, or an iterable of strings.
         cache: Keeps keys and values; several indexes of one engine may share it.
 
     Raises:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -111,6 +112,14 @@ def test_an_iterable_of_strings_is_the_string(xl3m: XL3M, size: int):
     pieces = (TEXT[at : at + size] for at in range(0, len(TEXT), size))
     streamed, whole = xl3m.select(pieces, QUESTION, top_k=5), xl3m.select(TEXT, QUESTION, top_k=5)
     assert replace(streamed, seconds=0.0) == replace(whole, seconds=0.0)
+
+
+def test_a_file_is_its_text(xl3m: XL3M, tmp_path: Path):
+    path = tmp_path / "report.txt"
+    path.write_bytes(TEXT.encode())
+    streamed, whole = xl3m.select(path, QUESTION, top_k=5), xl3m.select(TEXT, QUESTION, top_k=5)
+    assert replace(streamed, seconds=0.0) == replace(whole, seconds=0.0)
+    assert xl3m.answer(path, QUESTION).text == xl3m.answer(TEXT, QUESTION).text
 
 
 def test_an_iterable_is_answered_like_the_string(xl3m: XL3M):
