@@ -277,7 +277,8 @@ class XL3M:
         documents = [Document.of(text) for text in texts]
         if not asked:
             return []
-        scorer = self._journaled(how.get("journal"), len(asked))
+        journal = how.get("journal")
+        scorer = self.scorer if journal is None else JournaledScorer(self.scorer, journal)
         hops = how.get("hops", 1)
         prefilter = how.get("prefilter")
         found = score_hops(documents, asked, chosen, hops, self.segmenter, scorer, how.get("progress"), prefilter)
@@ -299,7 +300,7 @@ class XL3M:
                     lead=scored.lead,
                     exact=getattr(chosen, "exact", True),
                     covered_mass=scored.mean("covered_mass", 1.0),
-                    reused=scorer.reused[number] if isinstance(scorer, JournaledScorer) else 0,
+                    reused=scored.reused(number),
                     table=scored.table(number),
                     settings=settings,
                 )
@@ -309,13 +310,6 @@ class XL3M:
             ]
             for question, scored in zip(asked, found, strict=True)
         ]
-
-    def _journaled(self, journal: str | Path | None, questions: int) -> Scorer:
-        if journal is None:
-            return self.scorer
-        if questions > 1:
-            raise SettingError(f"journal= keeps one question a pass, but {questions} were asked; ask them one by one.")
-        return JournaledScorer(self.scorer, journal)
 
     def prepare(self, texts: Sequence[Text]) -> list[Document]:
         """Documents cut into segments once, which `select_documents` takes as it takes texts.

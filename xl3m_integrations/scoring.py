@@ -13,7 +13,7 @@ from itertools import compress
 
 import torch
 
-from xl3m_integrations.backends.base import Evidence, Scorer, evidence_many
+from xl3m_integrations.backends.base import Evidence, Reused, Scorer, evidence_many
 from xl3m_integrations.certainty import Measure, QuestionLikelihood, SecondLook
 from xl3m_integrations.documents import Document, Prepared
 from xl3m_integrations.errors import SettingError
@@ -46,6 +46,7 @@ class Scored:
         self._evidence, self._scores, self._ranks = array("d"), array("d"), array("i")
         self._read = bytearray()  # 1 where the model read the segment
         self._document_tokens = [0] * len(documents)
+        self._reused = [0] * len(documents)
         self._again: dict[int, dict[str, float]] = {}  # row -> what the second look saw
         self.certainty: Certainty | None = None
         self.lead = ""
@@ -64,11 +65,13 @@ class Scored:
         self._end.append(segment.end)
         self._evidence.extend([math.nan] * len(self._measure.columns) if evidence is None else evidence)
         self._read.append(evidence is not None)
+        self._reused[segment.document] += isinstance(evidence, Reused)
         self._document_tokens[segment.document] = segment.token + len(segment.ids)
 
     def see(self, segment: Segment, evidence: Evidence) -> None:
         """Note the evidence of a segment that was added without."""
         self._see(self._rows(segment.document).start + segment.index, evidence)
+        self._reused[segment.document] += isinstance(evidence, Reused)
 
     def _see(self, row: int, evidence: Iterable[float]) -> None:
         columns = len(self._measure.columns)
@@ -190,6 +193,10 @@ class Scored:
         all_of_it = self._evidence[columns.index(column) :: len(columns)] if column in columns else ()
         own = list(compress(all_of_it, self._read))
         return sum(own) / len(own) if own else otherwise
+
+    def reused(self, document: int) -> int:
+        """How many of a document's segments were read by an earlier run, at the first look of the first hop."""
+        return self._reused[document]
 
     def tokens(self, document: int) -> int:
         """Length of a document in tokens."""

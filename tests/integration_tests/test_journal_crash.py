@@ -19,8 +19,11 @@ SERVER = multiprocessing.get_context("forkserver")  # imports what is heavy once
 SERVER.set_forkserver_preload(["xl3m_integrations.engine", "xl3m_integrations.backends.loading"])
 
 
+AGAIN = 10**6  # what a run tells at its second look begins here
+
+
 def run(journal: Path | None, told: Connection) -> None:
-    """Select from the same text; tells how many segments are scored, one by one, and the result at the end."""
+    """Select from the same text; tells how many segments are read, one by one, and the result at the end."""
     from xl3m_integrations import XL3M, scoring
     from xl3m_integrations.bundled import corpus
 
@@ -29,6 +32,15 @@ def run(journal: Path | None, told: Connection) -> None:
     text = "".join(corpus.stream_document(rng, [(0.4, fact)], CHARACTERS))
     scoring._SECONDS_BETWEEN_REPORTS = 0.0
     xl3m = XL3M.default(device="cpu", batch_tokens=160)
+    read = xl3m.scorer.evidence
+
+    def evidence(segments: Any, question: str, measure: Any) -> Iterator[Any]:
+        for number, found in enumerate(read(segments, question, measure), 1):
+            if measure.name == "second_look":
+                told.send(AGAIN + number)
+            yield found
+
+    xl3m.scorer.evidence = evidence
     selection = xl3m.select(text, fact.question, journal=journal, progress=lambda p: told.send(p.segments))
     told.send((selection.scores, [segment.start for segment in selection.segments], selection.reused))
 
@@ -72,10 +84,12 @@ def quiet() -> Any:
     return scores, kept
 
 
-def rows(journal: Path) -> int:
+def rows(journal: Path) -> tuple[int, int]:
+    """How many there are, of the first look and of the second."""
     connection = sqlite3.connect(journal)
+    count = "SELECT count(*) FROM evidence JOIN runs ON run = id WHERE settings {} '%SecondLook{}%'"
     try:
-        return int(connection.execute("SELECT count(*) FROM evidence").fetchone()[0])
+        return tuple(connection.execute(count.format(like, "{")).fetchone()[0] for like in ("NOT LIKE", "LIKE"))
     finally:
         connection.close()
 
@@ -86,9 +100,12 @@ def test_a_run_killed_at_random_points_ends_as_one_that_was_not(quiet: Any, tmp_
     journal, saved = tmp_path / "run.db", []
     for point in sorted(rng.randrange(len(scores)) for _ in range(KILLS)):
         Run(journal).kill_at(point)
-        saved.append(rows(journal))
+        saved.append(rows(journal)[0])
     assert saved == sorted(saved) and 0 < saved[-1] < len(scores), f"seed {SEED}"
-    assert Run(journal).result() == (scores, kept, saved[-1])
+    Run(journal).kill_at(AGAIN + 31)
+    assert rows(journal)[0] == len(scores) and 0 < rows(journal)[1] < 32
+    assert Run(journal).result() == (scores, kept, len(scores))
+    assert rows(journal) == (len(scores), 32)
 
 
 def test_two_processes_share_a_journal(quiet: Any, tmp_path: Path) -> None:
@@ -98,4 +115,4 @@ def test_two_processes_share_a_journal(quiet: Any, tmp_path: Path) -> None:
         found, places, _ = one.result()
         assert found == pytest.approx(scores, abs=0.1)  # bfloat16: what the other leaves over is read in other batches
         assert places == kept
-    assert rows(journal) == len(scores)
+    assert rows(journal)[0] == len(scores)

@@ -341,8 +341,11 @@ def test_a_journal_keeps_what_an_index_scores(tmp_path: Path):
     first = index.select(QUESTIONS[0], journal=journal)
     assert index.select(QUESTIONS[0], journal=journal).reused == len(index) > first.reused == 0
     assert xl3m.select(TEXT, QUESTIONS[0], journal=journal).scores == first.scores
-    with pytest.raises(SettingError, match="journal= keeps one question a pass, but 3"):
-        index.select_many(QUESTIONS, journal=journal)
+    many = index.select_many(QUESTIONS, journal=journal)
+    assert many[0].scores == first.scores
+    for found, question in zip(many, QUESTIONS, strict=True):
+        assert_same(found, xl3m.select(TEXT, question))
+    assert [one.reused for one in index.select_many(QUESTIONS, journal=journal)] == [len(index)] * 3
 
 
 # ---------------------------------------------------------------------------------------------- any model, any scorer

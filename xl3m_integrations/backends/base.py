@@ -17,6 +17,12 @@ Evidence = tuple[float, ...]
 GROUP = 2_048  # segments that are put to each question in turn, by a scorer that reads them anew each time
 
 
+class Reused(Evidence):
+    """Evidence that an earlier run has left, which the model was not asked for again."""
+
+    __slots__ = ()
+
+
 class Scorer(Protocol):
     """Reads every segment with the question and says what a measure wants to know."""
 

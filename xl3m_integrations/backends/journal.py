@@ -1,7 +1,8 @@
 """Runs that survive: a scorer's evidence, kept in an SQLite file as it comes, so that a run goes on where it stopped.
 
-One row per segment: the evidence, under a digest of the segment's token ids and the settings that it depends on (the
-scorer's fingerprint with its template, the measure with its settings, the question). Rows are only ever added. Several
+One row per segment and question: the evidence, under a digest of the segment's token ids and the settings that it
+depends on (the scorer's fingerprint with its template, the measure with its settings, the question). So every pass has
+rows of its own: the first look, the second, each hop. Rows are only ever added. Several
 processes may share a file; each waits for the other's short transactions.
 
 Rows are committed when the scorer asks for more segments while it owes none, which the transformers backend does
@@ -18,19 +19,33 @@ import struct
 import time
 import zlib
 from array import array
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import fields, is_dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from xl3m_integrations.backends.base import Evidence, Fingerprinted, Scorer
+from xl3m_integrations.backends.base import (
+    Evidence,
+    Fingerprinted,
+    Reused,
+    Scorer,
+    SharingScorer,
+    evidence_many,
+    one_by_one,
+)
 from xl3m_integrations.certainty import Measure
 from xl3m_integrations.errors import JournalError, SettingError
 from xl3m_integrations.tokens import TextTokenizer
 from xl3m_integrations.types import Segment
 
+if TYPE_CHECKING:
+    from xl3m_integrations.backends.kv_cache import KVCache
+
+Found = tuple[Evidence, ...]  # a segment's evidence for each question
 APPLICATION_ID = 0x584C334D  # "XL3M", in the header of the SQLite file
 VERSION = 1  # to be raised whenever rows come to mean something else, so that old ones are refused
 BUSY_SECONDS = 60.0  # how long to wait for another process's transaction
@@ -71,7 +86,6 @@ class JournaledScorer:
         self.scorer = scorer
         self.fingerprint = scorer.fingerprint
         self.path = Path(path)
-        self.reused: Counter[int] = Counter()  # segments taken from the journal, by document
         Journal(self.path).close()  # refused before any work is done
 
     @property
@@ -91,58 +105,67 @@ class JournaledScorer:
     def evidence(
         self, segments: Iterable[Segment], question: str, measure: Measure
     ) -> Iterator[tuple[Segment, Evidence]]:
-        """See `Scorer.evidence`. What was computed before an error or a stop is kept.
+        """See `Scorer.evidence`. What was computed before an error or a stop is kept."""
+        for segment, (found,) in self._journaled(segments, [question], measure):
+            yield segment, found
 
-        Evidence of no fixed width, as of a second look at a few segments, is computed anew.
-        """
-        if not measure.columns:
-            yield from self.scorer.evidence(segments, question, measure)
-            return
-        settings = {"scorer": self.fingerprint, "measure": _identity(measure), "question": question}
+    def evidence_many(
+        self, segments: Iterable[Segment], questions: Sequence[str], measure: Measure, cache: KVCache | None = None
+    ) -> Iterator[tuple[Segment, tuple[Evidence, ...]]]:
+        """See `SharingScorer.evidence_many`. A segment that is new to one of the questions is read for all of them."""
+        if isinstance(self.scorer, SharingScorer):
+            yield from self._journaled(segments, questions, measure, cache)
+        else:
+            yield from one_by_one(self, segments, questions, measure)
+
+    def _journaled(
+        self, segments: Iterable[Segment], questions: Sequence[str], measure: Measure, cache: KVCache | None = None
+    ) -> Iterator[tuple[Segment, tuple[Evidence, ...]]]:
+        identity = _identity(measure)
+        settings = [{"scorer": self.fingerprint, "measure": identity, "question": question} for question in questions]
         with closing(Journal(self.path)) as journal:
-            run = _Run(journal, settings, len(measure.columns))
+            rows = _Rows(journal, settings)
+            score = partial(evidence_many, self.scorer, questions=questions, measure=measure, cache=cache)
             source = iter(segments)
             try:
                 for segment in source:
-                    if (found := run.find(segment)) is not None:
-                        self.reused[segment.document] += 1
+                    if (found := rows.find(segment)) is not None:
                         yield segment, found
                     else:
-                        yield from self._scored(run, chain([segment], source), question, measure)
+                        yield from _scored(rows, chain([segment], source), score)
             finally:
-                run.commit()
+                rows.commit()
 
-    def _scored(
-        self, run: _Run, segments: Iterator[Segment], question: str, measure: Measure
-    ) -> Iterator[tuple[Segment, Evidence]]:
-        """One pass of the scorer, up to the document's end or a long run of known segments."""
-        waiting: deque[tuple[Segment, Evidence | None]] = deque()  # in their order; None: the scorer owes it
 
-        def known() -> Iterator[tuple[Segment, Evidence]]:
-            while waiting and (evidence := waiting[0][1]) is not None:
-                segment, _ = waiting.popleft()
-                self.reused[segment.document] += 1
-                yield segment, evidence
+def _scored(
+    rows: _Rows, segments: Iterator[Segment], score: Callable[[Iterator[Segment]], Iterator[tuple[Segment, Found]]]
+) -> Iterator[tuple[Segment, Found]]:
+    """One pass of the scorer, up to the document's end or a long run of known segments."""
+    waiting: deque[tuple[Segment, Found | None]] = deque()  # in their order; None: the scorer owes it
 
-        for _, evidence in self.scorer.evidence(run.unseen(segments, waiting), question, measure):
-            yield from known()
+    def known() -> Iterator[tuple[Segment, Found]]:
+        while waiting and (evidence := waiting[0][1]) is not None:
             segment, _ = waiting.popleft()
-            yield segment, run.add(segment, evidence)
+            yield segment, evidence
+
+    for _, evidence in score(rows.unseen(segments, waiting)):
         yield from known()
+        segment, _ = waiting.popleft()
+        yield segment, rows.add(segment, evidence)
+    yield from known()
 
 
-class _Run:
-    """The rows of one question, measure and model."""
+class _Rows:
+    """The rows of some questions, of one measure and model."""
 
-    def __init__(self, journal: Journal, settings: dict[str, str], columns: int) -> None:
+    def __init__(self, journal: Journal, settings: Sequence[dict[str, str]]) -> None:
         self._journal = journal
-        self._number = journal.run(settings)
-        self._numbers = struct.Struct(f"<{columns}d")
-        self._new: dict[bytes, Evidence] = {}
+        self._runs = [journal.run(one) for one in settings]
+        self._new: dict[bytes, dict[int, Evidence]] = {}
         self._owed = 0
         self._committed = time.monotonic()
 
-    def unseen(self, segments: Iterator[Segment], waiting: deque[tuple[Segment, Evidence | None]]) -> Iterator[Segment]:
+    def unseen(self, segments: Iterator[Segment], waiting: deque[tuple[Segment, Found | None]]) -> Iterator[Segment]:
         """What the journal does not hold; everything that passes by is noted in `waiting`."""
         skipped = 0
         for segment in segments:
@@ -157,28 +180,45 @@ class _Run:
             elif (skipped := skipped + 1) >= LONGEST_SKIP:
                 return
 
-    def find(self, segment: Segment) -> Evidence | None:
-        """A segment's numbers, None where there are none yet."""
+    def find(self, segment: Segment) -> Found | None:
+        """A segment's numbers for each question, None where there are none yet for one of them."""
         key = _digest(segment.ids)
-        data = self._journal.find(self._number, key)
+        found: list[Evidence] = []
+        for run in self._runs:
+            if (numbers := self._row(run, key)) is None:
+                return None
+            found.append(numbers)
+        return tuple(found)
+
+    def _row(self, run: int, key: bytes) -> Evidence | None:
+        data = self._journal.find(run, key)
         if data is None:
             return None
         numbers = data[:-4]
-        if len(numbers) != self._numbers.size or _checksum(key, numbers) != data[-4:]:
+        if _checksum(key, numbers) != data[-4:]:
             raise _damaged(self._journal.path, "a row does not match its checksum")
-        return self._numbers.unpack(numbers)
+        return Reused(struct.unpack(f"<{len(numbers) // 8}d", numbers))
 
-    def add(self, segment: Segment, evidence: Evidence) -> Evidence:
-        """Keep a segment's numbers. Of two segments with the same tokens the first one's are kept, and returned."""
+    def add(self, segment: Segment, evidence: Found) -> Found:
+        """Keep a segment's numbers. Those kept first count, of another segment with the same tokens too."""
         self._owed -= 1
-        return self._new.setdefault(_digest(segment.ids), evidence)
+        key = _digest(segment.ids)
+        if key not in self._new:
+            own = self._new[key] = dict[int, Evidence]()
+            for run, numbers in zip(self._runs, evidence, strict=True):
+                own.setdefault(run, self._row(run, key) or numbers)
+        return tuple(self._new[key][run] for run in self._runs)
 
     def commit(self) -> None:
         """Write what is new, in one transaction."""
-        if self._new:
-            packed = ((key, self._numbers.pack(*evidence)) for key, evidence in self._new.items())
-            self._journal.insert(self._number, [(key, data + _checksum(key, data)) for key, data in packed])
-            self._new.clear()
+        rows = []
+        for key, found in self._new.items():
+            for run, evidence in found.items():
+                numbers = struct.pack(f"<{len(evidence)}d", *evidence)
+                rows.append((run, key, numbers + _checksum(key, numbers)))
+        if rows:
+            self._journal.insert(rows)
+        self._new.clear()
         self._committed = time.monotonic()
 
 
@@ -227,13 +267,12 @@ class Journal:
             ).fetchone()
         return None if row is None else bytes(row[0])
 
-    def insert(self, run: int, rows: Sequence[tuple[bytes, bytes]]) -> None:
-        """Add rows in one transaction; a row that another process has added meanwhile stays."""
+    def insert(self, rows: Sequence[tuple[int, bytes, bytes]]) -> None:
+        """Add rows of run, segment and numbers in one transaction; what another process has added meanwhile stays."""
         with _explained(self.path), self._connection:
             self._connection.execute("BEGIN IMMEDIATE")
             self._connection.executemany(
-                "INSERT OR IGNORE INTO evidence (run, segment, numbers) VALUES (?, ?, ?)",
-                [(run, segment, numbers) for segment, numbers in rows],
+                "INSERT OR IGNORE INTO evidence (run, segment, numbers) VALUES (?, ?, ?)", rows
             )
 
     def _prepare(self) -> None:
