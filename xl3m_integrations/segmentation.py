@@ -11,7 +11,9 @@ import unicodedata
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 
 from tokenizers import Encoding
 
@@ -194,36 +196,51 @@ def _belong_together(before: str, after: str) -> bool:
 # ---------------------------------------------------------------------------------------------- encoding in blocks
 def _blocks(tokenizer: TextTokenizer, pieces: Iterable[str], window: _Window) -> Iterator[bool]:
     """Feed the document's tokens and text to `window`, run by run; yields after each."""
-    texts = _cut_text(pieces)
     waiting: _Tokens | None = None  # encoded, and to be joined with what follows
     text, at = "", 0  # the text that `waiting` encodes, and its offset in the document
     done = 0  # characters whose tokens were handed over
-    while batch := [block for _, block in zip(range(BLOCKS_AT_ONCE), texts, strict=False)]:
-        starts, contexts, tail, offset = [], [], text, at
-        for block in batch:
-            lead = _quiet_start(tail, MARGIN)
-            starts.append(offset + lead)
-            contexts.append(tail[lead:] + block)
-            tail, offset = contexts[-1], starts[-1]
-        for start, context, encoding in zip(starts, contexts, tokenizer.encode(contexts), strict=True):
-            run = _Tokens(encoding, encoding.ids, 0, len(encoding.ids), start)
-            if waiting is None:
-                waiting, text, at = run, context, start
-                continue
-            joint = _joint(waiting, run, start, at + len(text))
-            if joint is None:
-                text += context[at + len(text) - start :]
-                whole = tokenizer.encode([text])[0]
-                waiting = _Tokens(whole, whole.ids, waiting.first, len(whole.ids), at)
-                continue
-            waiting.last, run.first = joint
-            edge = waiting.end_of(waiting.last - 1) if waiting.last else at
-            window.add(waiting, text[done - at : edge - at])
-            waiting, text, at, done = run, context, start, edge
-            yield True
+    for (start, context), encoding in _encodings(tokenizer, _contexts(pieces)):
+        run = _Tokens(encoding, encoding.ids, 0, len(encoding.ids), start)
+        if waiting is None:
+            waiting, text, at = run, context, start
+            continue
+        joint = _joint(waiting, run, start, at + len(text))
+        if joint is None:
+            text += context[at + len(text) - start :]
+            whole = tokenizer.encode([text])[0]
+            waiting = _Tokens(whole, whole.ids, waiting.first, len(whole.ids), at)
+            continue
+        waiting.last, run.first = joint
+        edge = waiting.end_of(waiting.last - 1) if waiting.last else at
+        window.add(waiting, text[done - at : edge - at])
+        waiting, text, at, done = run, context, start, edge
+        yield True
     if waiting is not None:
         window.add(waiting, text[done - at :])
         yield True
+
+
+def _contexts(pieces: Iterable[str]) -> Iterator[tuple[int, str]]:
+    """Each block of the text behind some of what stands before it, and where that begins in the document."""
+    start, context = 0, ""
+    for block in _cut_text(pieces):
+        lead = _quiet_start(context, MARGIN)
+        start, context = start + lead, context[lead:] + block
+        yield start, context
+
+
+def _encodings(
+    tokenizer: TextTokenizer, contexts: Iterator[tuple[int, str]]
+) -> Iterator[tuple[tuple[int, str], Encoding]]:
+    """Each context with its encoding. While some are made use of, a thread encodes those that follow."""
+    batch = list(islice(contexts, BLOCKS_AT_ONCE))
+    encodings = tokenizer.encode([context for _, context in batch])
+    with ThreadPoolExecutor(1, "xl3m-encode") as thread:
+        while batch:
+            following = list(islice(contexts, BLOCKS_AT_ONCE))
+            coming = thread.submit(tokenizer.encode, [context for _, context in following]) if following else None
+            yield from zip(batch, encodings, strict=True)
+            batch, encodings = following, coming.result() if coming else []
 
 
 def _cut_text(pieces: Iterable[str]) -> Iterator[str]:
