@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -12,6 +12,7 @@ from typing_extensions import Self
 from xl3m_integrations.backends.kv_cache import KVCache
 from xl3m_integrations.engine import CACHE_BYTES, XL3M, Choice
 from xl3m_integrations.index import Index
+from xl3m_integrations.types import Segment
 
 # A framework's own base class may ignore what it does not know; a misspelt setting is an error here.
 STRICT = ConfigDict(arbitrary_types_allowed=True, extra="forbid", protected_namespaces=())
@@ -44,6 +45,8 @@ class EngineFields(BaseModel):
         top_k: Keep so many segments.
         token_budget: Keep as many segments as fit so many tokens of the scoring model.
         measure: Name of the certainty measure; None takes the engine's.
+        hops: Passes over the text, each led by what those before have found; see `Choice`.
+        prefilter: Chooses the segments that the model reads; None lets it read all.
     """
 
     xl3m: XL3M | None = Field(default=None, exclude=True, repr=False)
@@ -52,6 +55,8 @@ class EngineFields(BaseModel):
     top_k: int | None = None
     token_budget: int | None = None
     measure: str | None = None
+    hops: int = Field(default=1, ge=1)
+    prefilter: Callable[[str, Iterable[Segment]], Iterable[Segment]] | None = Field(default=None, exclude=True)
 
     model_config = STRICT
 
@@ -91,9 +96,17 @@ class EngineFields(BaseModel):
             "max_new_tokens": engine.max_new_tokens,
             "top_k": self.top_k,
             "token_budget": self.token_budget,
+            "hops": self.hops,
+            "prefilter": repr(self.prefilter),
         }
 
     @property
     def choice(self) -> Choice:
         """How much to keep, as the engine's arguments."""
-        return {"top_k": self.top_k, "token_budget": self.token_budget, "measure": self.measure}
+        return {
+            "top_k": self.top_k,
+            "token_budget": self.token_budget,
+            "measure": self.measure,
+            "hops": self.hops,
+            "prefilter": self.prefilter,
+        }

@@ -1,13 +1,18 @@
-"""What the framework packages export, and what they say where the framework is missing."""
+"""What all adapters share: their names, what they say without their framework, and the engine's choices."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable, Iterable
+from itertools import islice
 
 import pytest
+from langchain_core.documents import Document
+from llama_index.core.schema import NodeWithScore, TextNode
 
-from xl3m_integrations import langchain, llama_index
+from xl3m_integrations import XL3M, langchain, llama_index
+from xl3m_integrations.types import Segment
 
 
 def test_exported_names() -> None:
@@ -24,3 +29,36 @@ def test_a_missing_framework_is_named_with_its_install_command(package: str, fra
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert f'pip install "xl3m-integrations[{extra}]"' in done.stderr.splitlines()[-1]
+
+
+RAIN = "It rained again, and the ferry left on time. "
+LONG = RAIN * 60 + "The pin of the blue locker is 7781. " + RAIN * 60
+QUERY = "What is the pin of the blue locker?"
+PROMPT = f"{LONG}\n\nQuestion: {QUERY}\nAnswer:"
+
+ADAPTERS: dict[str, Callable[..., object]] = {
+    "langchain.XL3MCompressor": lambda **how: langchain.XL3MCompressor(**how).compress_documents(
+        [Document(LONG)], QUERY
+    ),
+    "langchain.XL3MRetriever": lambda **how: langchain.XL3MRetriever.from_texts([LONG], k=1, **how).invoke(QUERY),
+    "langchain.XL3MLLM": lambda **how: langchain.XL3MLLM(**how).invoke(PROMPT),
+    "langchain.ChatXL3M": lambda **how: langchain.ChatXL3M(**how).invoke(PROMPT),
+    "llama_index.XL3MPostprocessor": lambda **how: llama_index.XL3MPostprocessor(**how).postprocess_nodes(
+        [NodeWithScore(node=TextNode(text=LONG))], query_str=QUERY
+    ),
+    "llama_index.XL3MRetriever": lambda **how: llama_index.XL3MRetriever.from_texts([LONG], **how).retrieve(QUERY),
+    "llama_index.XL3MLLM": lambda **how: llama_index.XL3MLLM(**how).complete(PROMPT),
+}
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_hops_and_prefilter_reach_the_engine(adapter: str) -> None:
+    asked: list[str] = []
+
+    def the_first_two(question: str, segments: Iterable[Segment]) -> Iterable[Segment]:
+        asked.append(question)
+        return islice(segments, 2)
+
+    ADAPTERS[adapter](xl3m=XL3M.default(), hops=2, prefilter=the_first_two)
+    first, second = asked
+    assert QUERY in first and second.endswith(first) and "ferry" in second.removesuffix(first)

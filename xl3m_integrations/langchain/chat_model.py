@@ -58,7 +58,11 @@ class ChatXL3M(ReaderFields, EngineFields, BaseChatModel):
         token_budget: int | None
             Keep as many as fit so many tokens of the scoring model.
         measure: str | None
-            Name of the certainty measure.
+            Name of the certainty measure. None takes the engine's.
+        hops: int
+            2 for questions that need two passages: the question is asked again, led by what was found first.
+        prefilter: callable | None
+            Chooses the segments that the model reads, such as `BM25(n=256)`. None lets it read all.
 
     Key init args - completion params:
         llm: BaseChatModel | None

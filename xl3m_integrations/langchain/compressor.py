@@ -48,6 +48,10 @@ class XL3MCompressor(EngineFields, BaseDocumentCompressor):
             the scores drop most, as many as fit its window and eight at most.
         measure: str | None
             Name of the certainty measure. None takes the engine's.
+        hops: int
+            2 for questions that need two passages: the question is asked again, led by what was found first.
+        prefilter: callable | None
+            Chooses the segments that the model reads, such as `BM25(n=256)`. None lets it read all.
         output: "documents" or "spans"
             "documents" gives a copy of each document of which something was kept, its excerpts joined by blank lines.
             "spans" gives one document per excerpt, with `start_index`.

@@ -44,7 +44,11 @@ class XL3MLLM(ReaderFields, EngineFields, BaseLLM):
             Keep as many as fit so many tokens of the scoring model. With neither, the best up to where
             the scores drop most, as many as fit the window and eight at most.
         measure: str | None
-            Name of the certainty measure.
+            Name of the certainty measure. None takes the engine's.
+        hops: int
+            2 for questions that need two passages: the question is asked again, led by what was found first.
+        prefilter: callable | None
+            Chooses the segments that the model reads, such as `BM25(n=256)`. None lets it read all.
 
     Key init args - reader:
         llm: BaseLanguageModel | None

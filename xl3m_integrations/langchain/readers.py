@@ -22,7 +22,7 @@ from xl3m_integrations.fitting import Window
 _WINDOW_FIELDS = ("n_ctx", "num_ctx", "context_window", "max_input_tokens", "max_model_len")
 _UNBOUNDED = 10**8
 _PLAIN = (str, int, float, bool, type(None))  # what of a wrapped model's settings is the same in every run
-CHOICE_NAMES = ("top_k", "token_budget", "selection", "measure", "keep_first", "keep_last")
+CHOICE_NAMES = ("top_k", "token_budget", "selection", "measure", "keep_first", "keep_last", "hops", "prefilter")
 
 
 def window_of(llm: Any, given: int | None) -> int:

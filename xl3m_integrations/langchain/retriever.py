@@ -30,7 +30,7 @@ class XL3MRetriever(EngineFields, BaseRetriever):
             The collection; documents may be of any length.
         k: int
             How many passages to return.
-        xl3m, model, model_options, measure:
+        xl3m, model, model_options, measure, hops, prefilter:
             See `XL3MCompressor`.
         top_k: int | None
             Segments that passages are made of; None takes twice `k`, since neighbours that overlap become one passage.
@@ -100,10 +100,11 @@ class XL3MRetriever(EngineFields, BaseRetriever):
 
     def _compressor(self, kwargs: dict[str, Any]) -> tuple[XL3MCompressor, int]:
         k = kwargs.get("k", self.k)
-        # Neighbouring segments that overlap become one passage, so more segments are kept than passages are wanted.
-        kept = {} if self.token_budget is not None else {"top_k": self.top_k or 2 * k}
-        budget = {} if self.token_budget is None else {"token_budget": self.token_budget}
-        compressor = _OfIndex(xl3m=self.engine, measure=self.measure, output="spans", **kept, **budget)
+        choice = self.choice
+        if self.token_budget is None:
+            # Neighbours that overlap become one passage, so more segments are kept than passages are wanted.
+            choice["top_k"] = self.top_k or 2 * k
+        compressor = _OfIndex(xl3m=self.engine, output="spans", **choice)
         compressor._held = self._held
         return compressor, k
 

@@ -121,6 +121,10 @@ class XL3MLLM(EngineFields, CustomLLM):
             the scores drop most, eight at most.
         measure: str | None
             Name of the certainty measure. None takes the engine's.
+        hops: int
+            2 for questions that need two passages: the question is asked again, led by what was found first.
+        prefilter: callable | None
+            Chooses the segments that the model reads, such as `BM25(n=256)`. None lets it read all.
         question_tokens: int | None
             How many of a bare prompt's last tokens are its question; None takes an eighth of the window, 64 at most.
         delimiter: str | None
@@ -174,8 +178,8 @@ class XL3MLLM(EngineFields, CustomLLM):
 
     Call arguments:
         `max_new_tokens` (or `max_tokens`), `stop`, `temperature`, `question`, `delimiter`, `question_tokens`, `top_k`,
-        `token_budget` and `measure` overrule the fields for one call. All others go to the reader. The reader's own
-        `top_k` is set in `reader_options`.
+        `token_budget`, `measure`, `hops` and `prefilter` overrule the fields for one call. All others go to the reader.
+        The reader's own `top_k` is set in `reader_options`.
 
     Response:
         `additional_kwargs` holds `prompt_tokens` and, where something was left out, `xl3m_spans` and `xl3m_scores`.
@@ -501,7 +505,8 @@ class XL3MLLM(EngineFields, CustomLLM):
 
 def _chosen(fields: Choice, given: dict[str, Any]) -> Choice:
     """The fields, overruled by what is taken out of `given`; `top_k` and `token_budget` overrule each other."""
-    asked: Any = {name: given.pop(name) for name in ("top_k", "token_budget", "measure") if name in given}
+    names = ("top_k", "token_budget", "measure", "hops", "prefilter")
+    asked: Any = {name: given.pop(name) for name in names if name in given}
     if "top_k" in asked or "token_budget" in asked:
         asked = {"top_k": None, "token_budget": None} | asked
     chosen: Choice = {**fields, **asked}

@@ -52,6 +52,10 @@ class XL3MPostprocessor(EngineFields, BaseNodePostprocessor):
             the scores drop most, as many as fit its window and eight at most.
         measure: str | None
             Name of the certainty measure. None takes the engine's.
+        hops: int
+            2 for questions that need two passages: the question is asked again, led by what was found first.
+        prefilter: callable | None
+            Chooses the segments that the model reads, such as `BM25(n=256)`. None lets it read all.
         metadata_mode: MetadataMode
             What of a node is scored: its text alone (NONE), or with the metadata that an LLM, or an embedding model,
             sees. Excerpts are cut from the node's own text in any case.

@@ -23,6 +23,7 @@ from xl3m_integrations.adapting import EngineFields, HeldIndex
 from xl3m_integrations.concurrency import Cancellation, in_thread
 from xl3m_integrations.engine import XL3M, Choice
 from xl3m_integrations.errors import InputError
+from xl3m_integrations.prefilter import Prefilter
 from xl3m_integrations.prompts import require_question
 from xl3m_integrations.types import Selection
 
@@ -56,6 +57,10 @@ class XL3MRetriever(BaseRetriever):
             Instead of `similarity_top_k`: as many segments as fit so many tokens of the scoring model.
         measure: str | None
             Name of the certainty measure. None takes the engine's.
+        hops: int
+            2 for questions that need two passages: the question is asked again, led by what was found first.
+        prefilter: callable | None
+            Chooses the segments that the model reads, such as `BM25(n=256)`. None lets it read all.
 
     Instantiate:
         .. code-block:: python
@@ -95,6 +100,8 @@ class XL3MRetriever(BaseRetriever):
         model_options: dict[str, Any] | None = None,
         token_budget: int | None = None,
         measure: str | None = None,
+        hops: int = 1,
+        prefilter: Prefilter | None = None,
         callback_manager: CallbackManager | None = None,
         verbose: bool = False,
     ) -> None:
@@ -106,6 +113,8 @@ class XL3MRetriever(BaseRetriever):
             top_k=similarity_top_k,
             token_budget=token_budget,
             measure=measure,
+            hops=hops,
+            prefilter=prefilter,
         )
         self._nodes = list(nodes)
         self._held = HeldIndex()
