@@ -90,6 +90,7 @@ class EngineFields(BaseModel):
             "model_options": {name: repr(value) for name, value in sorted(self.model_options.items())},
             "template": repr(getattr(engine.scorer, "template", None)),
             "window": engine.window,
+            "exit_layer": engine.exit_layer,
             "segment_tokens": segmenter.segment_tokens,
             "overlap_tokens": segmenter.overlap_tokens,
             "measure": repr(self.measure or engine.measure),

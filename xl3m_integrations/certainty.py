@@ -32,11 +32,13 @@ class Needs:
         question: Log-probabilities of the question's tokens after the segment.
         baseline: The same without any segment.
         answer_tokens: How many greedy answer tokens to take after the sub-context.
+        all_layers: Read with the whole model, also where the backend leaves it early for other measures.
     """
 
     question: bool = False
     baseline: bool = False
     answer_tokens: int = 0
+    all_layers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,8 +280,8 @@ class SecondLook(_PlainQuestion):
 
     @property
     def needs(self) -> Needs:
-        """The question's tokens and the greedy answer."""
-        return Needs(question=True, answer_tokens=self.answer_tokens)
+        """The question's tokens and the greedy answer, from the whole model: there are few segments to read."""
+        return Needs(question=True, answer_tokens=self.answer_tokens, all_layers=True)
 
     def evidence(self, seen: Observation) -> Tensor:
         """[B, 2 + Q]: entropy, the answer's mean entropy, then the question's log-probabilities."""

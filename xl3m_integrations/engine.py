@@ -104,6 +104,7 @@ class XL3M:
         self.scorer = scorer
         self.reader = reader
         self.name = type(scorer).__name__  # what frameworks show as the model's name
+        self.exit_layer: int | None = getattr(scorer, "exit_layer", None)
         self.measure = get_measure(getattr(scorer, "default_measure", None) if measure is None else measure)
         self.window = min(scorer.window, reader.window) if reader is not None else scorer.window
         reserve = min(self.window // 2, max(64, self.window // 5))
@@ -138,6 +139,7 @@ class XL3M:
         template: str | None = None,
         window: int | None = None,
         batch_tokens: int | None = None,
+        exit_layer: int | None = None,
         segment_tokens: int | None = None,
         overlap_tokens: int | None = None,
         measure: str | Measure | None = None,
@@ -163,6 +165,9 @@ class XL3M:
                 tokenizer's chat template, or a plain one where it has none.
             window: Tokens that the model reads at most; None takes the configuration's.
             batch_tokens: Tokens of one scoring pass; None takes a value that suits the device.
+            exit_layer: Decoder layers that the pass over the segments runs, from 1 on, before the model's own final
+                norm and head; None runs all. It saves time and costs recall, with a small model more than it is worth.
+                The second look at the best segments and the answer use all layers in any case.
             segment_tokens: See the class.
             overlap_tokens: See the class.
             measure: See the class.
@@ -186,6 +191,7 @@ class XL3M:
             "template": template,
             "window": window,
             "batch_tokens": batch_tokens,
+            "exit_layer": exit_layer,
         }
         made = make_backend(backend, name, arguments, backend_options)
         engine = cls(
@@ -462,6 +468,7 @@ class XL3M:
         return {
             "model": self.name,
             "window": self.window,
+            **({} if self.exit_layer is None else {"exit_layer": self.exit_layer}),
             "segment_tokens": self.segmenter.segment_tokens,
             "overlap_tokens": self.segmenter.overlap_tokens,
             "selection": repr(selector),

@@ -61,6 +61,15 @@ def test_one_replica_gives_them_too(serial: XL3M):
     one.scorer.close()
 
 
+def test_replicas_that_leave_the_model_early_give_them_too(serial: XL3M):
+    here = XL3M.default(**SETTINGS, exit_layer=2)
+    there = XL3M.from_pretrained(MODEL_FOLDER, backend="ray", **SETTINGS, exit_layer=2)
+    assert alone(there).scores == alone(here).scores != alone(serial).scores
+    assert there.select(TEXT, FACT.question).settings["exit_layer"] == 2
+    assert there.scorer.fingerprint == here.scorer.fingerprint != serial.scorer.fingerprint
+    there.scorer.close()
+
+
 def test_answers_and_streams_are_those_of_one_process(serial: XL3M, replicated: XL3M):
     assert replicated.answer(TEXT, FACT.question).text == serial.answer(TEXT, FACT.question).text
     assert "".join(replicated.stream(TEXT, FACT.question)) == "".join(serial.stream(TEXT, FACT.question))

@@ -98,6 +98,18 @@ def test_the_model_reads_only_what_the_prefilter_keeps(folder: Path, model: str,
     assert len(body["segments"]) == 2
 
 
+@pytest.mark.parametrize("command", ["select", "ask"])
+def test_the_model_scores_from_the_exit_layer(folder: Path, model: str, command: str):
+    texts = write(folder, a=text_of(1_500))
+    how = ("--dtype", "float32", "--top-k", "4", "--exit-layer", "1")
+    body = run_json(command, "a.txt", "-q", QUESTION, "--model", model, *how)
+    expected = XL3M.from_pretrained(model, dtype="float32", exit_layer=1).select(texts["a.txt"], QUESTION, top_k=4)
+    assert [segment["score"] for segment in body["segments"]] == [segment.score for segment in expected.segments]
+    refused = run(command, "a.txt", "-q", QUESTION, "--model", model, "--exit-layer", "3")
+    assert refused.exit_code == 2
+    assert "exit_layer is 3; choose 1 to 2" in " ".join(refused.stderr.split())
+
+
 def test_ask_as_json(folder: Path, model: str):
     texts = write(folder, a=text_of(1_500))
     how = ("--dtype", "float32", "--top-k", "2", "--measure", "entropy", "--max-new-tokens", "9")

@@ -127,8 +127,8 @@ class TestEveryArchitecture:
 def test_padding_is_not_seen(architecture: str):
     """Rows of 60 to 64 segment tokens share one padded batch; each must come out as if it were alone."""
     segments = segments_of((60, 64, 62, 61, 64))
-    backend, shapes = make_backend(architecture), []
-    backend.model = recorded(backend.model, shapes)
+    shapes: list[tuple[int, ...]] = []
+    backend = TransformersBackend(recorded(shared_model(architecture), shapes), shared_tokenizer())
     together = evidence_of(backend, segments, "blend")
     assert len(shapes) == 2  # the question alone, then all rows at once
     assert shapes[1] == (5, 64 + backend.overhead(QUESTION))

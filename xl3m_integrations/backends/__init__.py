@@ -52,6 +52,7 @@ def _transformers(
     template: str | None = None,
     window: int | None = None,
     batch_tokens: int | None = None,
+    exit_layer: int | None = None,
     model_options: dict[str, Any] | None = None,
 ) -> Any:
     from xl3m_integrations.backends.loading import load
@@ -70,14 +71,18 @@ def _transformers(
             trust_remote_code=trust_remote_code,
             **(model_options or {}),
         )
-    return TransformersBackend(model, tokenizer, template=template, window=window, batch_tokens=batch_tokens)
+    return TransformersBackend(
+        model, tokenizer, template=template, window=window, batch_tokens=batch_tokens, exit_layer=exit_layer
+    )
 
 
-def _openai(name: str | Path | None, *, tokenizer: Any = None, **settings: Any) -> Any:
+def _openai(name: str | Path | None, *, tokenizer: Any = None, exit_layer: int | None = None, **settings: Any) -> Any:
     from xl3m_integrations.backends.loading import load_tokenizer
     from xl3m_integrations.backends.openai import OpenAIBackend
     from xl3m_integrations.errors import SettingError
 
+    if exit_layer is not None:
+        raise SettingError("exit_layer needs the model's layers, which a server does not show; leave it out.")
     if name is None:
         raise SettingError("backend='openai' needs the model's name on the server, as the first argument.")
     return OpenAIBackend(str(name), load_tokenizer(name if tokenizer is None else tokenizer), **settings)

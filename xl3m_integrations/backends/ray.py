@@ -119,6 +119,7 @@ class RayBackend(Prompting):
         self.window: int = about[0]["window"]
         self.batch_tokens: int = about[0]["batch_tokens"]
         self.fingerprint: str = about[0]["fingerprint"]
+        self.exit_layer: int | None = settings.get("exit_layer")
 
     def _started(self, timeout: float) -> list[dict[str, Any]]:
         """What every copy says of itself, once it has loaded the model."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from xl3m_integrations.backends.base import Evidence, one_by_one
 from xl3m_integrations.backends.batching import looked_ahead
+from xl3m_integrations.backends.early_exit import first_layers
 from xl3m_integrations.backends.fingerprint import fingerprint_of
 from xl3m_integrations.backends.kv_cache import KVCache
 from xl3m_integrations.backends.prompting import Prompting, until
@@ -40,10 +42,12 @@ class TransformersBackend(Prompting):
             template, or a plain one where it has none.
         window: Tokens that the model reads at most; None takes it from the model's configuration.
         batch_tokens: Tokens of one forward pass; None takes a value that suits the device.
+        exit_layer: Decoder layers that scoring runs before the final norm and head; None runs all. What a measure wants
+            of all layers (`Needs.all_layers`) and what is generated comes from the whole model.
 
     Raises:
         ModelLoadError: The tokenizer has no fast backend, or the window is unknown.
-        SettingError: The template lacks a placeholder, or a number is below 1.
+        SettingError: The template lacks a placeholder, a number is out of its range, or the model cannot be left early.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class TransformersBackend(Prompting):
         template: str | None = None,
         window: int | None = None,
         batch_tokens: int | None = None,
+        exit_layer: int | None = None,
     ) -> None:
         super().__init__(tokenizer, template)
         self.model = model.eval()
@@ -66,11 +71,17 @@ class TransformersBackend(Prompting):
             )
         self.vocabulary = model.get_output_embeddings().weight.shape[0]
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self.exit_layer = exit_layer
+        self.scoring_model = self.model
+        self._whole = copy(self)
+        if exit_layer is not None:
+            self.scoring_model = first_layers(self.model, exit_layer)
 
     @cached_property
     def fingerprint(self) -> str:
-        """See `Fingerprinted`: of weights, configuration, tokenizer, template and dtype, read once."""
-        return fingerprint_of(self.model, self.hf_tokenizer, self.template)
+        """See `Fingerprinted`: of weights, configuration, tokenizer, template, dtype and exit layer, read once."""
+        whole = fingerprint_of(self.model, self.hf_tokenizer, self.template)
+        return whole if self.scoring_model is self.model else f"{whole}-exit-{self.exit_layer}"
 
     # ------------------------------------------------------------------------------------------ scoring
     def evidence(
@@ -78,7 +89,7 @@ class TransformersBackend(Prompting):
     ) -> Iterator[tuple[Segment, Evidence]]:
         """See `Scorer.evidence`."""
         prompt = self.prompt(measure.asks(question))
-        scoring = ScoringPass(self, prompt, measure)
+        scoring = ScoringPass(self._reading(measure), prompt, measure)
         for group in looked_ahead(segments, self.batch_tokens):
             yield from zip(group, scoring.evidence(group), strict=True)
 
@@ -90,15 +101,22 @@ class TransformersBackend(Prompting):
         cache: KVCache | None = None,
     ) -> Iterator[tuple[Segment, tuple[Evidence, ...]]]:
         """See `SharingScorer.evidence_many`. A model that cannot continue from keys and values reads all anew."""
-        if self.sharing is Sharing.NOTHING:
+        backend = self._reading(measure)
+        if backend is not self:
+            cache = None  # what it holds is of fewer layers
+        if backend.sharing is Sharing.NOTHING:
             yield from one_by_one(self, segments, questions, measure)
             return
         if cache is not None:
             cache.begin()
         prompts = [self.prompt(measure.asks(question)) for question in questions]
-        scoring = SharedPass(self, prompts, measure, cache)
+        scoring = SharedPass(backend, prompts, measure, cache)
         for group in looked_ahead(segments, self.batch_tokens):
             yield from zip(group, scoring.evidence(group), strict=True)
+
+    def _reading(self, measure: Measure) -> TransformersBackend:
+        """This backend, or one on the whole model where the measure needs it and scoring leaves early."""
+        return self._whole if measure.needs.all_layers and self.scoring_model is not self.model else self
 
     @cached_property
     def sharing(self) -> Sharing:
@@ -119,10 +137,10 @@ class TransformersBackend(Prompting):
 
     @torch.inference_mode()
     def logits(self, ids: Tensor, keep: Tensor | int, **cache: Any) -> Any:
-        """The model's output with logits at the kept positions: an int keeps the last ones, a tensor names them."""
+        """What the scoring model gives, logits at the kept positions: an int keeps the last, a tensor names them."""
         if self._keeps_logits:
-            return self.model(input_ids=ids, logits_to_keep=keep, **cache)
-        output = self.model(input_ids=ids, **cache)
+            return self.scoring_model(input_ids=ids, logits_to_keep=keep, **cache)
+        output = self.scoring_model(input_ids=ids, **cache)
         output.logits = output.logits[:, -keep:] if isinstance(keep, int) else output.logits[:, keep]
         return output
 

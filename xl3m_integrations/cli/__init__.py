@@ -67,6 +67,9 @@ JournalOption = Annotated[
 PrefilterOption = Annotated[
     int | None, typer.Option("--prefilter", help="Let the model read only so many segments, the best by BM25.")
 ]
+ExitOption = Annotated[
+    int | None, typer.Option("--exit-layer", help="Score from so many of the model's layers; faster, finds less.")
+]
 HtmlOption = Annotated[
     Path | None, typer.Option("--html", help="Write the certainty map to this file.", metavar="FILE")
 ]
@@ -171,6 +174,7 @@ def ask(
     encoding: EncodingOption = "utf-8",
     journal: JournalOption = None,
     prefilter: PrefilterOption = None,
+    exit_layer: ExitOption = None,
     html: HtmlOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -179,7 +183,7 @@ def ask(
     save = _page_writer(html)
     chosen = None if prefilter is None else BM25(prefilter)
     sources = read_files(files, encoding)
-    xl3m = _engine(model, segment_tokens=segment_tokens, device=device, dtype=dtype)
+    xl3m = _engine(model, segment_tokens=segment_tokens, device=device, dtype=dtype, exit_layer=exit_layer)
     with progress_bar("reading", quiet=as_json) as progress:
         answer = xl3m.answer(
             sources.text,
@@ -223,6 +227,7 @@ def select(
     encoding: EncodingOption = "utf-8",
     journal: JournalOption = None,
     prefilter: PrefilterOption = None,
+    exit_layer: ExitOption = None,
     html: HtmlOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -231,7 +236,7 @@ def select(
     save = _page_writer(html)
     chosen = None if prefilter is None else BM25(prefilter)
     sources = read_files(files, encoding)
-    xl3m = _engine(model, segment_tokens=segment_tokens, device=device, dtype=dtype)
+    xl3m = _engine(model, segment_tokens=segment_tokens, device=device, dtype=dtype, exit_layer=exit_layer)
     with progress_bar("reading", quiet=as_json) as progress:
         selection = xl3m.select(
             sources.text,
@@ -326,6 +331,7 @@ def evaluate(
     model: ModelOption = None,
     measure: MeasureOption = None,
     segment_tokens: SegmentOption = None,
+    exit_layer: ExitOption = None,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
     encoding: EncodingOption = "utf-8",
@@ -338,7 +344,8 @@ def evaluate(
     shown.require_writable(None if as_json else json_file, plots)
     wanted = shown.lengths_of(lengths)
     texts = [read_files(haystack, encoding).text] if haystack else []
-    xl3m = _engine(model, measure=measure, segment_tokens=segment_tokens, device=device, dtype=dtype)
+    how = {"measure": measure, "segment_tokens": segment_tokens, "exit_layer": exit_layer}
+    xl3m = _engine(model, device=device, dtype=dtype, **how)
     from xl3m_integrations import evaluation
 
     with shown.evaluation_bar(quiet=as_json) as progress:

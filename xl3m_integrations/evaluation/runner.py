@@ -124,6 +124,7 @@ def _engine_settings(xl3m: XL3M, top_k: int | None, max_new_tokens: int | None) 
         "segment_tokens": xl3m.segmenter.segment_tokens,
         "overlap_tokens": xl3m.segmenter.overlap_tokens,
         "measure": xl3m.measure.name,
+        "exit_layer": xl3m.exit_layer,
         "top_k": top_k,
         "budget_tokens": (top_k or xl3m.most_kept) * xl3m.segmenter.segment_tokens,
         "max_new_tokens": max_new_tokens or xl3m.max_new_tokens,
