@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from xl3m_integrations.errors import (
+    CacheError,
     InputError,
     JournalError,
     MissingExtraError,
@@ -50,6 +51,7 @@ __all__ = [
     "AnswerEntropy",
     "Blend",
     "Budget",
+    "CacheError",
     "Entropy",
     "InputError",
     "JournalError",

@@ -328,24 +328,38 @@ class XL3M:
             document.prepared = Prepared(self.segmenter.segments(document.pieces()))
         return documents
 
-    def index(self, *texts: Text, cache_bytes: int = CACHE_BYTES) -> Index:
+    def index(
+        self,
+        *texts: Text,
+        cache_bytes: int = CACHE_BYTES,
+        cache_dir: str | Path | None = None,
+        cache_dir_bytes: int | None = None,
+    ) -> Index:
         """Documents to ask of many times: cut into segments once, what the model computes for them kept.
 
         The first question costs what `select` costs; the next costs only its own tokens for all segments that are
         kept. What does not fit the budget is computed again.
 
+        With `cache_dir` what is computed is also written to files, from which comes what does not fit memory, in this
+        process and in later ones that index the same texts with the same model and `batch_tokens`. A file that is
+        damaged is computed again, with a warning. A full disk ends the question with an error; what was written until
+        then is used when it is asked again. The files, like the documents, are to be kept from who may not read them.
+
         Args:
             *texts: One document or several, each as in `select`.
             cache_bytes: Keys and values kept in memory (the model's device), at most; 0 keeps the segments alone.
+            cache_dir: Folder of the files; it is made where there is none, and may be shared by indexes and processes.
+            cache_dir_bytes: Keys and values kept in the folder, at most, all indexes' together; the least recently used
+                go out. None sets no limit but the disk.
 
         Raises:
             InputError: A document is empty or not valid Unicode.
-            SettingError: `cache_bytes` is negative.
+            SettingError: A number of bytes is negative, or the scorer has no keys and values that could be written.
+            CacheError: The folder cannot be written; also raised later, by the question that fills the disk.
         """
-        from xl3m_integrations.backends.kv_cache import KVCache
-        from xl3m_integrations.index import Index
+        from xl3m_integrations.index import Index, cache_of
 
-        return Index(self, texts, KVCache(cache_bytes))
+        return Index(self, texts, cache_of(self.scorer, cache_bytes, cache_dir, cache_dir_bytes))
 
     def answer(
         self,

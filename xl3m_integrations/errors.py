@@ -6,6 +6,7 @@
     ├── ModelLoadError    no causal language model could be loaded     (also an OSError)
     ├── ScoringError      the model failed on a segment                (also a RuntimeError)
     ├── JournalError      a journal cannot be used, and was left alone (also an OSError)
+    ├── CacheError        keys and values cannot be kept in a folder   (also an OSError)
     └── MissingExtraError an optional dependency is not installed      (also an ImportError)
 
 Each message says what came, what the limit is, and what to do.
@@ -36,6 +37,10 @@ class ScoringError(XL3MError, RuntimeError):
 
 class JournalError(XL3MError, OSError):
     """The file named as a journal is something else, is damaged, or cannot be written; it was left as it is."""
+
+
+class CacheError(XL3MError, OSError):
+    """The folder that is to keep keys and values cannot be made, read or written, or its disk is full."""
 
 
 class MissingExtraError(XL3MError, ImportError):

@@ -2,6 +2,7 @@
 
 A segment stands before the question in every sub-context, so its keys and values do not depend on the question. They
 are computed with the first question and kept within a budget of bytes; the next question costs its own tokens alone.
+What is kept in files outlives the index. So there is nothing to close: an index dropped lets go of its memory.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from itertools import chain, islice
+from pathlib import Path
 from typing import Any
 
 from typing_extensions import Unpack
 
-from xl3m_integrations.backends.base import Evidence, SharingScorer, evidence_many
+from xl3m_integrations.backends.base import Evidence, Scorer, SharingScorer, evidence_many
 from xl3m_integrations.backends.kv_cache import KVCache
+from xl3m_integrations.backends.kv_files import KVFiles
 from xl3m_integrations.certainty import Measure
 from xl3m_integrations.documents import Document, Text
 from xl3m_integrations.engine import XL3M, Choice
@@ -74,6 +77,20 @@ class Index:
         if len(self._documents) != 1:
             raise SettingError(f"The index holds {len(self._documents)} documents; use select_documents().")
         return self._documents[0]
+
+
+def cache_of(scorer: Scorer, cache_bytes: int, cache_dir: str | Path | None, cache_dir_bytes: int | None) -> KVCache:
+    """What keeps a scorer's keys and values; see `XL3M.index`."""
+    if cache_dir is None:
+        if cache_dir_bytes is not None:
+            raise SettingError(f"cache_dir_bytes is {cache_dir_bytes}, but there is no cache_dir; pass a folder too.")
+        return KVCache(cache_bytes)
+    if not isinstance(scorer, SharingScorer):
+        raise SettingError(
+            f"{type(scorer).__name__} keeps no keys and values, so there is nothing to write to {cache_dir}; leave "
+            "cache_dir= out, or select with a model in this process."
+        )
+    return KVCache(cache_bytes, KVFiles(cache_dir, scorer.fingerprint, cache_dir_bytes))
 
 
 class _KeepingScorer:

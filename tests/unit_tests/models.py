@@ -9,6 +9,7 @@ import random
 from functools import cache
 from typing import Any
 
+import pytest
 import torch
 from tokenizers import Tokenizer, processors
 from transformers import (
@@ -29,6 +30,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
+from xl3m_integrations import Selection
 from xl3m_integrations.backends.transformers import TransformersBackend
 from xl3m_integrations.bundled import corpus
 from xl3m_integrations.bundled.tokenizer import BOS, EOS, PAD, train_tokenizer
@@ -110,3 +112,16 @@ def shared_tokenizer() -> PreTrainedTokenizerFast:
 def make_backend(architecture: str = "llama", **settings: Any) -> TransformersBackend:
     """A backend of one's own on the shared model and tokenizer."""
     return TransformersBackend(shared_model(architecture), shared_tokenizer(), **settings)
+
+
+def assert_same(found: Selection, expected: Selection) -> None:
+    """Two selections of one question: the ranking to the letter, the scores but for rounding."""
+    assert found.scores == pytest.approx(expected.scores, abs=1e-4)
+    assert [(s.index, s.rank, s.start, s.end, s.text) for s in found.segments] == [
+        (s.index, s.rank, s.start, s.end, s.text) for s in expected.segments
+    ]
+    assert (found.question, found.tokens, found.characters) == (
+        expected.question,
+        expected.tokens,
+        expected.characters,
+    )

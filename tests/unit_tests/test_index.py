@@ -10,7 +10,16 @@ from typing import Any
 
 import pytest
 import torch
-from models import ARCHITECTURES, make_backend, make_model, make_tokenizer, shared_model, shared_tokenizer, text_of
+from models import (
+    ARCHITECTURES,
+    assert_same,
+    make_backend,
+    make_model,
+    make_tokenizer,
+    shared_model,
+    shared_tokenizer,
+    text_of,
+)
 
 from xl3m_integrations import XL3M, InputError, ScoringError, Selection, SettingError
 from xl3m_integrations.backends.base import Scorer, SharingScorer
@@ -32,18 +41,6 @@ ALL = 10**6
 def engine(architecture: str = "llama", **settings: Any) -> XL3M:
     backend = make_backend(architecture, **settings)
     return XL3M(backend, backend)
-
-
-def assert_same(found: Selection, expected: Selection) -> None:
-    assert found.scores == pytest.approx(expected.scores, abs=1e-4)
-    assert [(s.index, s.rank, s.start, s.end, s.text) for s in found.segments] == [
-        (s.index, s.rank, s.start, s.end, s.text) for s in expected.segments
-    ]
-    assert (found.question, found.tokens, found.characters) == (
-        expected.question,
-        expected.tokens,
-        expected.characters,
-    )
 
 
 def count_tokens(xl3m: XL3M, work: Callable[[], Any]) -> int:

@@ -1,4 +1,4 @@
-"""Keys and values of segments, kept from one question to the next and bounded by bytes.
+"""Keys and values of segments, kept from one question to the next and bounded by bytes, in files too where asked for.
 
 A block holds one batch of rows of one length, stacked, as the model computed them: a few large tensors, not thousands
 of small ones. Its key is the rows' token ids themselves, which a lookup compares and does not merely hash.
@@ -15,13 +15,17 @@ from array import array
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from xl3m_integrations.errors import SettingError
+
+if TYPE_CHECKING:
+    from xl3m_integrations.backends.kv_files import KVFiles
 
 Key = tuple[int, bytes]  # tokens of a row; the ids of all rows
 
@@ -82,18 +86,23 @@ class KVCache:
     larger than the budget, read from front to back, would otherwise lose each block just before it is needed again.
     What finds no room is computed again for the next question.
 
+    With files every block is written as soon as it is computed, so that nothing is lost with the process, and memory
+    is but the faster part of what they hold.
+
     Args:
-        max_bytes: The budget.
+        max_bytes: The budget in memory.
+        files: Where blocks are kept beside memory; None keeps them in memory alone.
 
     Raises:
         SettingError: The budget is negative.
     """
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, files: KVFiles | None = None) -> None:
         if max_bytes < 0:
             raise SettingError(f"cache_bytes is {max_bytes}; it must be at least 0, which keeps nothing.")
         self.max_bytes = max_bytes
-        self.nbytes = 0  # held now
+        self.nbytes = 0  # held in memory now
+        self._files = files
         self._blocks: OrderedDict[Key, tuple[KVBlock, int]] = OrderedDict()  # with the pass that last asked for it
         self._pass = 0
         self._lock = threading.Lock()
@@ -102,24 +111,34 @@ class KVCache:
         """Say that a new pass begins."""
         with self._lock:
             self._pass += 1
+        if self._files is not None:
+            self._files.begin()
 
-    def get(self, key: Key) -> KVBlock | None:
-        """The block of these rows, if it is held."""
+    def get(self, key: Key, device: torch.device | str = "cpu") -> KVBlock | None:
+        """The block of these rows, if it is held; what comes from a file is put on `device`.
+
+        Raises:
+            CacheError: Its file cannot be read.
+        """
         with self._lock:
             found = self._blocks.pop(key, None)
-            if found is None:
-                return None
-            self._blocks[key] = (found[0], self._pass)
-            return found[0]
+            if found is not None:
+                self._blocks[key] = (found[0], self._pass)
+                return found[0]
+        block = None if self._files is None else self._files.get(key, device)
+        if block is not None:
+            self._hold(key, block)
+        return block
 
     def put(self, key: Key, block: KVBlock) -> None:
-        """Hold a block, if there is room or older ones can make room."""
-        with self._lock:
-            if key in self._blocks or block.nbytes > self.max_bytes:
-                return
-            if self._make_room(self.max_bytes - block.nbytes, before=self._pass - 1):
-                self._blocks[key] = (block, self._pass)
-                self.nbytes += block.nbytes
+        """Keep a block where there is room or older ones can make room.
+
+        Raises:
+            CacheError: Its file cannot be written.
+        """
+        self._hold(key, block)
+        if self._files is not None:
+            self._files.put(key, block)
 
     def shrink(self) -> None:
         """Halve the budget and what is held, since memory is short."""
@@ -128,10 +147,18 @@ class KVCache:
             self._make_room(self.max_bytes, before=self._pass + 1)
 
     def clear(self) -> None:
-        """Let go of everything."""
+        """Let go of everything in memory; files stay."""
         with self._lock:
             self._blocks.clear()
             self.nbytes = 0
+
+    def _hold(self, key: Key, block: KVBlock) -> None:
+        with self._lock:
+            if key in self._blocks or block.nbytes > self.max_bytes:
+                return
+            if self._make_room(self.max_bytes - block.nbytes, before=self._pass - 1):
+                self._blocks[key] = (block, self._pass)
+                self.nbytes += block.nbytes
 
     def _make_room(self, most: int, before: int) -> bool:
         """Put out blocks last asked for in a pass before `before` until at most `most` bytes are held."""

@@ -97,7 +97,7 @@ class SharedPass:
     def _block(self, rows: list[Sequence[int]]) -> KVBlock:
         tokens = len(self._before) + len(rows[0]) + len(self._head)
         key = key_of([self._before, *rows, self._head], tokens)
-        block = self._cache.get(key) if self._cache is not None else None
+        block = self._cache.get(key, self._backend.device) if self._cache is not None else None
         if block is not None:
             return block
         ids = torch.tensor([[*self._before, *row, *self._head] for row in rows], device=self._backend.device)
