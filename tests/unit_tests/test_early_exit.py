@@ -128,6 +128,13 @@ def test_another_exit_is_another_fingerprint_and_a_journal_keeps_them_apart(tmp_
         assert kept[0].scores == kept[1].scores == pytest.approx(alone.scores, abs=1e-6)
 
 
+def test_files_of_keys_and_values_are_kept_apart(tmp_path: Path):
+    for layers in (None, 1, 2, 1):
+        xl3m = engine(exit_layer=layers)
+        found = xl3m.index(TEXT, cache_bytes=0, cache_dir=tmp_path).select(QUESTIONS[0], top_k=9)
+        assert found.scores == pytest.approx(xl3m.select(TEXT, QUESTIONS[0], top_k=9).scores, abs=1e-4)
+
+
 def test_layers_that_do_not_score_are_part_of_the_fingerprint():
     """The second look reads with them."""
     model = deepcopy(deep())

@@ -188,7 +188,7 @@ def in_halves(
         failed = error
     if len(segments) == 1:
         raise scoring_error(failed, f"{_name(segments[0])} with the question") from failed
-    if _is_out_of_memory(failed):
+    if is_out_of_memory(failed):
         relieve()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -203,7 +203,7 @@ def _name(segment: Segment) -> str:
 
 def scoring_error(error: Exception, what: str) -> ScoringError:
     """What to tell the user when the model failed to read `what`."""
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         return ScoringError(
             f"Memory does not suffice to read {what}; lower segment_tokens, or use a smaller model or dtype."
         )
@@ -213,7 +213,8 @@ def scoring_error(error: Exception, what: str) -> ScoringError:
     )
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory did not suffice, whatever the device calls it."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return any(words in str(error).lower() for words in _OUT_OF_MEMORY)

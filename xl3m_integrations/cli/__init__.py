@@ -267,6 +267,9 @@ def bench(
     measure: MeasureOption = None,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
+    shape: Annotated[
+        str | None, typer.Option("--shape", help="Time a random model of this shape instead: tiny, 0.5b or 7b.")
+    ] = None,
     peers: Annotated[bool, typer.Option("--peers", help="Time what others take for the same text instead.")] = False,
     lengths: Annotated[
         str | None, typer.Option("--lengths", help="With --peers, in tokens: 10k,100k; --tokens if left out.")
@@ -280,10 +283,12 @@ def bench(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Time selection beside the model's bare forward pass on the same rows, or beside its peers."""
+    """Time selection beside the model's bare forward pass on the same rows, its peers, or what the device can do."""
     from xl3m_integrations.bench import MANY, measure_speed
 
     seed = random.randrange(2**31) if seed is None else seed
+    if shape is not None and (peers or model is not None):
+        raise SettingError("--shape makes a model of its own and times no peers; leave --model and --peers out.")
     if peers:
         from xl3m_integrations.cli.peers import run_peers
 
@@ -294,6 +299,11 @@ def bench(
         return
     if (lengths, time_limit, plots) != (None, None, None):
         raise SettingError("--lengths, --time-limit and --plots are for --peers; add it, or leave them out.")
+    if shape is not None:
+        from xl3m_integrations.cli.shapes import run_shape
+
+        run_shape(shape, tokens, seed, repeats, device=device, dtype=dtype, measure=measure, as_json=as_json)
+        return
     speed = measure_speed(_engine(model, measure=measure, device=device, dtype=dtype), tokens, repeats, seed)
     if as_json:
         print(json.dumps(asdict(speed) | {"seed": seed}))  # noqa: T201
