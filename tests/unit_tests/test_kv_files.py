@@ -13,7 +13,16 @@ from typing import Any
 
 import pytest
 import torch
-from models import ARCHITECTURES, assert_same, make_backend, make_model, make_tokenizer, text_of
+from models import (
+    ARCHITECTURES,
+    assert_same,
+    make_backend,
+    make_model,
+    make_tokenizer,
+    shared_model,
+    shared_tokenizer,
+    text_of,
+)
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -203,15 +212,15 @@ def test_a_file_that_cannot_be_used_is_named_computed_again_and_replaced(how: st
 
 
 def test_no_changed_byte_and_no_cut_goes_unnoticed(tmp_path: Path):
-    kept = block(layers=1)
-    KVFiles(tmp_path, "a").put(KEYS[0], kept)
+    files = KVFiles(tmp_path, "a")
+    files.put(KEYS[0], block(layers=1))
     (path,) = held(tmp_path)
     data = path.read_bytes()
     changed = [data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :] for at in range(len(data))]
     for hurt in [*changed, *(data[:at] for at in range(len(data)))]:
         path.write_bytes(hurt)
         with pytest.warns(UserWarning, match="is computed again"):
-            assert KVFiles(tmp_path, "a").get(KEYS[0], "cpu") is None
+            assert files.get(KEYS[0], "cpu") is None
         assert not path.exists()
 
 
@@ -226,10 +235,12 @@ def test_a_file_under_another_ones_name_is_not_taken_for_it(tmp_path: Path):
         assert files.get(KEYS[1], "cpu") is None
 
 
-def test_another_model_finds_nothing_of_this_one(tmp_path: Path):
+@pytest.mark.parametrize("settings", [{"model": make_model(seed=5)}, {"exit_layer": 1}])
+def test_another_model_finds_nothing_of_this_one(settings: dict[str, Any], tmp_path: Path):
     expected = engine().index(TEXT, cache_bytes=0, cache_dir=tmp_path).select(QUESTIONS[0])
     files = {path: path.read_bytes() for path in held(tmp_path)}
-    other = XL3M(TransformersBackend(make_model(seed=5), make_tokenizer(), batch_tokens=100))
+    made: dict[str, Any] = {"model": shared_model(), "tokenizer": shared_tokenizer(), "batch_tokens": 100, **settings}
+    other = XL3M(TransformersBackend(**made))
     index = other.index(TEXT, cache_bytes=0, cache_dir=tmp_path)
     found = index.select(QUESTIONS[0], top_k=ALL)
     assert_same(found, other.select(TEXT, QUESTIONS[0], top_k=ALL))
