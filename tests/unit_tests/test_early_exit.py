@@ -174,8 +174,19 @@ def test_a_model_that_runs_its_layers_in_a_way_of_its_own():
     """A forward method bound to the model itself, as some tools set it, would run all layers whatever is cut."""
     model = deepcopy(deep())
     model.forward = model.forward
-    with pytest.raises(SettingError, match="does not run them one after the other"):
+    with pytest.raises(SettingError, match="cut after 1 it runs 3 "):
         first_layers(model, 1)
+
+
+def test_compiled_models_are_refused_or_cut_and_left_as_they_were():
+    compiled = torch.compile(deepcopy(deep()), backend="eager")
+    modules = dict(compiled.named_modules())
+    with pytest.raises(SettingError, match="cannot be left after some of its layers"):
+        first_layers(compiled, 1)
+    assert dict(compiled.named_modules()) == modules
+    in_place = deepcopy(deep())
+    in_place.compile(backend="eager")
+    torch.testing.assert_close(first_layers(in_place, 1)(ids_of()).logits, logit_lens(deep(), ids_of(), 1))
 
 
 def test_a_model_that_fails_without_the_others():

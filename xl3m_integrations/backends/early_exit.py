@@ -41,10 +41,16 @@ def first_layers(model: Any, count: int) -> Any:
     if count == depth:
         return model
     path = _path_of_layers(model, depth)
-    cut = _without(model, path.split("."), count, config, _shortened(config, count))
     layers = list(model.get_submodule(path))
-    if _that_run(cut, layers) != layers[:count]:
-        raise _refusal(model, "running it does not run them one after the other")
+    try:
+        cut = _without(model, path.split("."), count, config, _shortened(config, count))
+        ran = _that_run(cut, layers)
+    except Exception as error:
+        raise _refusal(model, f"it fails without the others ({type(error).__name__}: {error})") from error
+    if ran != layers[:count]:
+        raise _refusal(
+            model, f"cut after {count} it runs {len(ran)} (compiled models do so, and those spread over devices)"
+        )
     return cut
 
 
@@ -71,13 +77,14 @@ def _shortened(config: Any, count: int) -> Any:
 def _without(module: Any, path: list[str], count: int, config: Any, short: Any) -> Any:
     """A shallow copy of `module` in which the list at `path` ends after `count` layers."""
     twin = copy(module)
+    own = twin.__dict__  # written to directly: a compiled module hands on what is set on it to the caller's
     if path:
         child = _without(getattr(module, path[0]), path[1:], count, config, short)
-        twin._modules = module._modules | {path[0]: child}
+        own["_modules"] = module._modules | {path[0]: child}
     else:
-        twin._modules = dict(list(module._modules.items())[:count])
-    if module.__dict__.get("config") is config:
-        twin.config = short
+        own["_modules"] = dict(list(module._modules.items())[:count])
+    if own.get("config") is config:
+        own["config"] = short
     return twin
 
 
@@ -90,13 +97,9 @@ def _that_run(model: Any, layers: Iterable[nn.Module]) -> list[nn.Module]:
         if threading.get_ident() == own and module in known:
             ran.append(module)
 
+    ids = torch.arange(3, 7, device=next(model.parameters()).device)[None]
     with register_module_forward_pre_hook(note):  # for all modules, and not on the caller's
-        try:
-            model(
-                input_ids=torch.arange(3, 7, device=model.get_input_embeddings().weight.device)[None], use_cache=False
-            )
-        except Exception as error:
-            raise _refusal(model, f"it fails without the others ({type(error).__name__}: {error})") from error
+        model(input_ids=ids, use_cache=False)
     return ran
 
 
