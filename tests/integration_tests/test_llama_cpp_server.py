@@ -29,10 +29,19 @@ pytestmark = [
 
 SEEDS = (3, 4, 5)
 CHARACTERS = 16_000
+# How far an entropy may be off, in nats: what changes where llama.cpp keeps keys and values in float16, as it does
+# where nothing is said (0.009 was seen), and where all is float32 and only the order of sums differs (0.0014 was seen).
+TOLERANCES = {"f16": 0.02, "f32": 0.003}
+CACHES = {"f16": [], "f32": ["--type_k", "0", "--type_v", "0"]}
+
+
+@pytest.fixture(scope="module", params=CACHES)
+def cache(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def url(tmp_path_factory: pytest.TempPathFactory, cache: str) -> Iterator[str]:
     """Where the server listens."""
     model = tmp_path_factory.mktemp("gguf") / "bundled.gguf"
     export_gguf(MODEL_FOLDER, model)
@@ -41,6 +50,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         port = free.getsockname()[1]
     command = [str(PYTHON), "-m", "llama_cpp.server", "--model", str(model), "--host", "127.0.0.1", "--port", str(port)]
     command += ["--n_ctx", "640", "--logits_all", "true", "--n_threads", "1", "--interrupt_requests", "false"]
+    command += CACHES[cache]
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     log = (model.parent / "log").open("w+")
     process = subprocess.Popen(command, stdout=log, stderr=subprocess.PIPE, text=True, env=clean)
@@ -79,25 +89,38 @@ def rank_correlation(one: tuple[float, ...], other: tuple[float, ...]) -> float:
     return float(torch.corrcoef(torch.stack(ranks))[0, 1])
 
 
+def least_correlation(scores: tuple[float, ...], noise: float) -> float:
+    """The lowest rank correlation in 200 draws of scores that are each off by up to `noise`."""
+    rng = random.Random(0)
+    drawn = (tuple(score + rng.uniform(-noise, noise) for score in scores) for _ in range(200))
+    return min(rank_correlation(scores, noisy) for noisy in drawn)
+
+
 @pytest.mark.parametrize("seed", SEEDS)
-def test_the_ranking_is_the_local_one(url: str, local: XL3M, seed: int):
-    """llama.cpp keeps keys and values in float16: log-probabilities differ by up to 0.01, entropies by less."""
+def test_the_ranking_is_the_local_one(url: str, cache: str, local: XL3M, seed: int):
+    """Most segments know nothing: their entropies lie within 0.02 nats of one another, and noise decides their order.
+
+    So the rank correlation must be what noise of that size leaves of it. Beside noise, all entropies are off by the
+    same, which changes no order: half the tolerance is for either.
+    """
     text, fact = document(seed)
     ours = local.select(text, fact.question, top_k=4)
+    floor = least_correlation(ours.scores, TOLERANCES[cache] / 2)
     for top in (20, 4096):
         theirs = remote(url, top_logprobs=top).select(text, fact.question, top_k=4)
         rho = rank_correlation(ours.scores, theirs.scores)
         shared = {s.index for s in ours.segments} & {s.index for s in theirs.segments}
         off = max(abs(a - b) for a, b in zip(ours.scores, theirs.scores, strict=True))
         print(  # noqa: T201
-            f"seed {seed}, {len(ours.scores)} segments, top {top}: rank correlation {rho:.4f}, {len(shared)} of 4 best "
-            f"shared, entropies off by {off:.4f} nats at most, covered mass {theirs.covered_mass:.3f}"
+            f"{cache}, seed {seed}, {len(ours.scores)} segments, top {top}: rank correlation {rho:.4f} (noise would "
+            f"leave {floor:.4f}), {len(shared)} of 4 best shared, entropies off by {off:.4f} nats at most, covered "
+            f"mass {theirs.covered_mass:.3f}"
         )
         best, theirs_best = (min(one.segments, key=lambda s: s.rank).index for one in (ours, theirs))
         assert best == theirs_best
         assert len(shared) >= 3
-        assert off < 0.1
-        assert rho > 0.95  # many entropies are within 0.01 of nought, where the difference decides the order
+        assert off < TOLERANCES[cache]
+        assert rho > floor
 
 
 def test_answers_are_the_local_ones(url: str, local: XL3M):
