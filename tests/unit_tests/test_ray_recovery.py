@@ -46,7 +46,7 @@ class PlayedCluster:
             raise RayError("The actor died.")
         return reference.found
 
-    def wait(self, references: list[Any], num_returns: int) -> tuple[list[Any], list[Any]]:
+    def wait(self, references: list[Any], num_returns: int, timeout: float) -> tuple[list[Any], list[Any]]:
         self.most = max(self.most, len(references))
         at = self.picks.pop() % len(references) if self.picks else 0
         return [references[at]], references[:at] + references[at + 1 :]

@@ -10,12 +10,14 @@ not be read ahead. Its batches are cut where blocks end, not where one process w
 what happens to the batch on which a worker died.
 
 A copy that dies is started again by Ray, which also repeats what it was reading. A group on which copies keep dying is
-read in halves, until the segment that kills them is found and named.
+read in halves, until the segment that kills them is found and named. Where nothing comes for a while, the copies are
+asked whether they live, on a thread of theirs that does nothing else: one that found no place again ends the run.
 """
 
 from __future__ import annotations
 
 import os
+import socket
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -32,6 +34,9 @@ from xl3m_integrations.types import Segment
 RETRIES = 2  # how often a group is given to a copy again after one died on it
 AHEAD = 2  # groups per copy that are under way
 HELD = 4  # groups per copy that are under way or wait for an earlier one
+PATIENCE = 10.0  # seconds without anything after which the copies are asked whether they live
+REACH = 10.0  # seconds that a cluster's address may take to answer
+WATCH = "watch"  # the copies' thread that tells it
 
 
 class Replica:
@@ -71,9 +76,10 @@ class RayBackend(Prompting):
         num_replicas: Copies of the model.
         num_gpus_per_replica: GPUs of each; 0 runs it on CPUs, a fraction shares one.
         num_cpus_per_replica: CPU cores of each.
-        address: The cluster: `auto` for the one that this machine belongs to, `ray://…` for another; None uses one that
-            this process has already joined, else starts one on this machine.
-        start_timeout: Seconds that the copies may take to start: to find a place, and to load the model.
+        address: The cluster that this machine belongs to: `auto`, or `host:port` of its head; None uses one that this
+            process has already joined, else starts one on this machine.
+        start_timeout: Seconds that the copies may take to start, also where one died: to find a place, and to load the
+            model.
         tokenizer: The model's tokenizer, a hub id or folder; None takes the model's.
         template: See `Prompting`.
         **settings: Further ones of `XL3M.from_pretrained`, for every copy.
@@ -106,15 +112,17 @@ class RayBackend(Prompting):
         self._ray = _joined(address)
         each = {"CPU": num_cpus_per_replica, "GPU": num_gpus_per_replica}
         _require_resources(self._ray, num_replicas, each)
-        actor = self._ray.remote(Replica).options(
+        actor = self._ray.remote(
             num_cpus=num_cpus_per_replica,
             num_gpus=num_gpus_per_replica,
             max_restarts=-1,
             max_task_retries=RETRIES,
-        )
+            concurrency_groups={WATCH: 1},
+        )(Replica)
         place = str(Path(name).resolve()) if Path(name).is_dir() else str(name)
         shared = settings if template is None else settings | {"template": template}
         self._replicas = [actor.remote(place, shared) for _ in range(num_replicas)]
+        self.start_timeout = start_timeout
         about = self._started(start_timeout)
         self.window: int = about[0]["window"]
         self.batch_tokens: int = about[0]["batch_tokens"]
@@ -170,8 +178,7 @@ class RayBackend(Prompting):
                 if not waiting:
                     return
                 if waiting[0][1] in running:
-                    for done in self._ray.wait(list(running), num_returns=1)[0]:
-                        busy[running.pop(done)] -= 1
+                    busy[running.pop(self._first(list(running)))] -= 1
                     continue
                 group, reference = waiting.popleft()
                 yield from zip(group, self._result(group, reference, question, measure), strict=True)
@@ -183,10 +190,23 @@ class RayBackend(Prompting):
         bare = [Segment(one.index, one.start, one.end, "", tuple(one.ids), one.document) for one in group]
         return self._replicas[replica].score.remote(bare, question, measure)
 
+    def _first(self, references: list[Any]) -> Any:
+        """The first of them that is there; a stream is, where its next piece is."""
+        while not (there := self._ray.wait(references, num_returns=1, timeout=PATIENCE)[0]):
+            asked = [one.about.options(concurrency_group=WATCH).remote() for one in self._replicas]
+            silent = self._ray.wait(asked, num_returns=len(asked), timeout=self.start_timeout)[1]
+            if silent:
+                raise ScoringError(
+                    f"{len(silent)} of {len(asked)} replicas died and did not start again within "
+                    f"{self.start_timeout:.0f} seconds: a machine may have left the cluster, or other work holds its "
+                    "resources (`ray status` tells). With journal= the same call goes on from here once they are back."
+                )
+        return there[0]
+
     def _result(self, group: Sequence[Segment], reference: Any, question: str, measure: Measure) -> list[Evidence]:
         """A group's evidence; where copies died on it time and again, that of its halves."""
         try:
-            found: list[Evidence] = self._ray.get(reference)
+            found: list[Evidence] = self._ray.get(self._first([reference]))
             return found
         except self._ray.exceptions.RayTaskError as error:
             cause = error.cause
@@ -228,8 +248,8 @@ class RayBackend(Prompting):
     def _written(self, method: str, arguments: tuple[Any, ...], **options: Any) -> Iterator[str]:
         pieces = self._replicas[0].write.options(num_returns="streaming").remote(method, arguments, options)
         try:
-            for reference in pieces:
-                yield self._ray.get(reference)
+            while (piece := next(self._first([pieces]), None)) is not None:
+                yield self._ray.get(piece)
         except self._ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, XL3MError):
                 raise error.cause from None
@@ -244,15 +264,37 @@ def _joined(address: str | None) -> Any:
         import ray
     except ImportError as error:
         raise MissingExtraError.of("backend='ray'", "ray") from error
-    if not ray.is_initialized():
-        try:
-            ray.init(address=address, include_dashboard=None if address else False, log_to_driver=False)
-        except ConnectionError as error:
-            raise SettingError(
-                f"No Ray cluster is found at address={address!r}: {_last_line(error)} Start one with `ray start "
-                "--head`, or leave address= out for one on this machine."
-            ) from error
+    if ray.is_initialized():
+        return ray
+    _require_reachable(address)
+    try:
+        ray.init(address=address, include_dashboard=None if address else False, log_to_driver=False)
+    except (ConnectionError, ValueError) as error:
+        raise _no_cluster(address, _last_line(error)) from error
     return ray
+
+
+def _require_reachable(address: str | None) -> None:
+    """Refuse at once what Ray would try for minutes."""
+    if address is None or address in ("auto", "local"):
+        return
+    if "://" in address:
+        raise SettingError(
+            f"address is {address!r}, but replicas cannot be reached through a client; run this on a machine of the "
+            "cluster, with address='auto' (`ray job submit` does so)."
+        )
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH).close()
+    except (OSError, ValueError) as error:
+        raise _no_cluster(address, _last_line(error)) from error
+
+
+def _no_cluster(address: str | None, why: str) -> SettingError:
+    return SettingError(
+        f"No Ray cluster is found at address={address!r}: {why} Start one with `ray start --head`, or leave address= "
+        "out for one on this machine."
+    )
 
 
 def _require_resources(ray: Any, replicas: int, each: dict[str, float]) -> None:
