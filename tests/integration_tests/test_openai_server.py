@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 from completions_server import CompletionsServer
+from typer.testing import CliRunner
 
 from xl3m_integrations import XL3M, InputError, ScoringError, SettingError
 from xl3m_integrations.backends.openai import KEY_VARIABLE
 from xl3m_integrations.bundled import MODEL_FOLDER, corpus
+from xl3m_integrations.cli import app
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 
@@ -124,6 +126,29 @@ def test_a_journal_works_with_a_server(server: CompletionsServer, tmp_path: Path
     assert (again.scores, again.reused, len(server.requests)) == (first.scores, len(first.scores), asked)
 
 
+def test_the_command_line_asks_a_server(server: CompletionsServer, local: XL3M, tmp_path: Path):
+    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
+    place = ["--backend", "openai", "--model", "bundled", "--base-url", server.url, "--tokenizer", str(MODEL_FOLDER)]
+    how = ["-q", FACT.question, "--top-k", "2", "--top-logprobs", str(VOCABULARY), "--concurrency", "2", "--json"]
+    done = CliRunner().invoke(app, ["ask", str(tmp_path / "text.txt"), *place, *how])
+    assert done.exit_code == 0, done.output
+    body = json.loads(done.stdout)
+    ours = local.answer(TEXT, FACT.question, top_k=2, measure="entropy")
+    assert (body["answer"], body["measure"]) == (ours.text, "entropy")
+    assert [segment["start"] for segment in body["segments"]] == [one.start for one in ours.selection.segments]
+    assert server.most_at_once <= 2
+    assert KEY not in done.output
+
+
+def test_the_command_line_never_shows_the_key(server: CompletionsServer, tmp_path: Path):
+    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
+    server.status = 401
+    place = ["--backend", "openai", "--model", "bundled", "--base-url", server.url, "--tokenizer", str(MODEL_FOLDER)]
+    done = CliRunner().invoke(app, ["select", str(tmp_path / "text.txt"), *place, "-q", FACT.question])
+    assert done.exit_code == 1
+    assert KEY_VARIABLE in done.output and KEY not in done.output
+
+
 # ---------------------------------------------------------------------------------------------- faults
 FAULTS = ("429", "500", "503", "408", "drop", "short", "garbage", "empty", "count")
 
@@ -221,6 +246,12 @@ def test_a_measure_that_a_server_cannot_tell_is_refused(server: CompletionsServe
 def test_settings_out_of_range_are_refused(server: CompletionsServer, options: dict[str, Any], message: str):
     with pytest.raises(SettingError, match=message):
         remote(server, **options)
+
+
+def test_an_address_with_a_password_is_refused_and_not_repeated(server: CompletionsServer):
+    with pytest.raises(SettingError, match=KEY_VARIABLE) as refused:
+        remote(server, base_url="http://me:hunter2@127.0.0.1/v1")
+    assert "hunter2" not in str(refused.value)
 
 
 def test_a_question_beyond_the_window_is_refused_before_anything_is_sent(server: CompletionsServer):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import re
 import signal
 from collections.abc import Iterator
 from itertools import islice
@@ -11,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from xl3m_integrations import XL3M, InputError, ModelLoadError, ScoringError, Segment, SettingError
 from xl3m_integrations.bundled import MODEL_FOLDER, corpus
+from xl3m_integrations.cli import app
 
 ray = pytest.importorskip("ray")
 pytestmark = [pytest.mark.slow, pytest.mark.enable_socket, pytest.mark.filterwarnings("ignore::ResourceWarning")]
@@ -70,6 +74,15 @@ def test_replicas_that_leave_the_model_early_give_them_too(serial: XL3M):
     there.scorer.close()
 
 
+def test_the_command_line_runs_replicas(serial: XL3M, tmp_path: Path):
+    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
+    how = ["-q", FACT.question, "--json", "--backend", "ray", "--num-replicas", "2", "--num-cpus-per-replica", "0.25"]
+    done = CliRunner().invoke(app, ["select", str(tmp_path / "text.txt"), *how, "--dtype", "float32"])
+    assert done.exit_code == 0, done.output
+    expected = XL3M.default(dtype="float32").select(TEXT, FACT.question)
+    assert [one["score"] for one in json.loads(done.stdout)["segments"]] == [one.score for one in expected.segments]
+
+
 def test_answers_and_streams_are_those_of_one_process(serial: XL3M, replicated: XL3M):
     assert replicated.answer(TEXT, FACT.question).text == serial.answer(TEXT, FACT.question).text
     assert "".join(replicated.stream(TEXT, FACT.question)) == "".join(serial.stream(TEXT, FACT.question))
@@ -115,6 +128,59 @@ def test_a_replica_killed_again_and_again_changes_nothing(serial: XL3M, replicat
     assert len(victims) == 3
     assert found.scores == expected.scores
     assert found.segments == expected.segments
+
+
+@pytest.mark.parametrize("victim", ["reader", "writer"])
+def test_a_replica_that_dies_and_finds_no_place_again_ends_the_run_and_hangs_nothing(
+    replicated: XL3M, serial: XL3M, victim: str
+):
+    """Something else waits for the CPU that the dead replica leaves; once it is gone the replica comes back."""
+
+    class Blocker:
+        def ready(self) -> bool:
+            return True
+
+    scorer = replicated.scorer
+    blockers = [ray.remote(num_cpus=1)(Blocker).remote() for _ in range(2)]
+    ray.wait([one.ready.remote() for one in blockers], num_returns=1)  # one has the third CPU, the other waits
+    pids = [ray.get(scorer._replicas[0].about.remote())["pid"]]
+
+    def kill(progress: Any = None) -> None:
+        while pids:
+            os.kill(pids.pop(), signal.SIGKILL)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("xl3m_integrations.scoring._SECONDS_BETWEEN_REPORTS", 0.0)
+        patch.setattr("xl3m_integrations.backends.ray.PATIENCE", 0.5)
+        patch.setattr(scorer, "start_timeout", 1.0)
+        with pytest.raises(ScoringError, match="1 of 2 replicas died and did not start again within 1 seconds"):
+            if victim == "reader":
+                replicated.select(TEXT, FACT.question, progress=kill)
+            else:
+                for _ in scorer.complete("The harbour was", max_new_tokens=400, min_new_tokens=400):
+                    kill()
+    for blocker in blockers:
+        ray.kill(blocker)
+    assert alone(replicated).scores == alone(serial).scores
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "nonsense", "ray://127.0.0.1:9"])
+def test_an_address_without_a_cluster_is_refused(address: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with pytest.raises(SettingError, match=re.escape(repr(address))):
+        XL3M.from_pretrained(MODEL_FOLDER, backend="ray", address=address)
+
+
+def test_no_cluster_of_this_machine_is_said_to_be_so(monkeypatch: pytest.MonkeyPatch):
+    """What Ray itself says where it finds none: another test's cluster must not be found here."""
+
+    def init(**options: Any) -> None:
+        raise ConnectionError("Could not find any running Ray instance.")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(SettingError, match=r"address='auto': Could not find.*`ray start --head`"):
+        XL3M.from_pretrained(MODEL_FOLDER, backend="ray", address="auto")
 
 
 def test_a_segment_at_which_the_model_fails_is_named(replicated: XL3M):

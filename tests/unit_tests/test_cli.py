@@ -269,6 +269,14 @@ def test_a_page_that_cannot_be_written_is_refused_before_the_work(folder: Path, 
         (["a.txt", "--model", "sub"], 1, "no config.json"),
         (["a.txt", "--device", "toaster"], 2, "toaster"),
         (["a.txt", "--dtype", "float33"], 2, "float33"),
+        (["a.txt", "--backend", "opnai"], 2, "choose one of transformers, openai, ray"),
+        (["a.txt", "--num-replicas", "2"], 2, "backend='transformers' does not take 'num_replicas'"),
+        (["a.txt", "--base-url", "http://127.0.0.1:9/v1"], 2, "does not take 'base_url'"),
+        (["a.txt", "--backend", "openai", "--device", "cpu"], 2, "backend='openai' does not take 'device'"),
+        (["a.txt", "--backend", "openai", "--concurrency", "0"], 2, "concurrency 0"),
+        (["a.txt", "--backend", "openai", "--measure", "blend", "--window", "200"], 2, "measure='entropy'"),
+        (["a.txt", "--backend", "ray", "--num-replicas", "0"], 2, "num_replicas is 0"),
+        (["a.txt", "--backend", "ray", "--address", "127.0.0.1"], 2, "No Ray cluster is found"),
         (["a.txt", "--no-such-option"], 2, "no-such-option"),
         ([], 2, "FILE"),
     ],
@@ -286,6 +294,13 @@ def test_bad_calls(folder: Path, model: str, command: str, arguments: list[str],
     assert words in shown
     assert "Traceback" not in result.output
     assert result.stdout == ""
+
+
+def test_a_server_needs_the_models_name(folder: Path):
+    write(folder, a="Text.")
+    result = run("ask", "a.txt", "-q", QUESTION, "--backend", "openai")
+    assert result.exit_code == 2
+    assert "--model" in result.stderr
 
 
 def test_a_question_must_be_given(folder: Path, model: str):

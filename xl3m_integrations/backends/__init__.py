@@ -36,7 +36,10 @@ def make_backend(backend: str, name: str | Path | None, arguments: dict[str, Any
     except TypeError as error:
         if "keyword argument" not in str(error):
             raise
-        raise SettingError(f"backend={backend!r} does not take what was given: {error}.") from error
+        _, _, named = str(error).partition("keyword argument ")
+        raise SettingError(
+            f"backend={backend!r} does not take {named}; leave it out, or choose the backend that it is for."
+        ) from error
 
 
 def _transformers(
@@ -84,7 +87,7 @@ def _openai(name: str | Path | None, *, tokenizer: Any = None, exit_layer: int |
     if exit_layer is not None:
         raise SettingError("exit_layer needs the model's layers, which a server does not show; leave it out.")
     if name is None:
-        raise SettingError("backend='openai' needs the model's name on the server, as the first argument.")
+        raise SettingError("backend='openai' needs the model's name on the server: the first argument, or --model.")
     return OpenAIBackend(str(name), load_tokenizer(name if tokenizer is None else tokenizer), **settings)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
+from typing import TYPE_CHECKING, Annotated, ParamSpec
 
 import typer
 from rich.table import Table
@@ -30,12 +30,29 @@ from xl3m_integrations.cli.console import (
     visible,
 )
 from xl3m_integrations.cli.files import read_files
+from xl3m_integrations.cli.options import (
+    Choosing,
+    DebugOption,
+    DeviceOption,
+    DtypeOption,
+    EncodingOption,
+    ExitOption,
+    FilesArgument,
+    HtmlOption,
+    JsonOption,
+    Loading,
+    MeasureOption,
+    ModelOption,
+    QuestionOption,
+    SeedOption,
+    SegmentOption,
+    grouped,
+    load_engine,
+)
 from xl3m_integrations.errors import SettingError, XL3MError
-from xl3m_integrations.prefilter import BM25
 
 if TYPE_CHECKING:
     from xl3m_integrations.cli.files import Sources
-    from xl3m_integrations.engine import XL3M
     from xl3m_integrations.types import Answer, Selection
 
 P = ParamSpec("P")
@@ -46,34 +63,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Ask questions of texts far longer than a local model's window.",
 )
-ModelOption = Annotated[str | None, typer.Option("--model", help="Hub id or folder; the bundled model if left out.")]
-DeviceOption = Annotated[str | None, typer.Option("--device", help="cuda, mps or cpu; the best there is if left out.")]
-DtypeOption = Annotated[str | None, typer.Option("--dtype", help="bfloat16, float16 or float32.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
-DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of the text; drawn and shown if left out.")]
-FilesArgument = Annotated[list[str], typer.Argument(help="Text files or globs; - is standard input.", metavar="FILE…")]
-QuestionOption = Annotated[str, typer.Option("--question", "-q", help="The question.")]
-TopKOption = Annotated[int | None, typer.Option("--top-k", help="Keep so many segments.")]
-BudgetOption = Annotated[int | None, typer.Option("--token-budget", help="Keep as many as fit so many tokens.")]
-MeasureOption = Annotated[
-    str | None, typer.Option("--measure", help="blend, entropy, question_likelihood or answer_entropy.")
-]
-HopsOption = Annotated[int, typer.Option("--hops", help="Read so often, each time with what was found before.")]
-SegmentOption = Annotated[int | None, typer.Option("--segment-tokens", help="Length of a segment in tokens.")]
-JournalOption = Annotated[
-    str | None, typer.Option("--journal", help="File that keeps the scores, so that a stopped run goes on.")
-]
-PrefilterOption = Annotated[
-    int | None, typer.Option("--prefilter", help="Let the model read only so many segments, the best by BM25.")
-]
-ExitOption = Annotated[
-    int | None, typer.Option("--exit-layer", help="Score from so many of the model's layers; faster, finds less.")
-]
-HtmlOption = Annotated[
-    Path | None, typer.Option("--html", help="Write the certainty map to this file.", metavar="FILE")
-]
-EncodingOption = Annotated[str, typer.Option("--encoding", help="How the files are encoded.")]
 
 
 def main() -> None:
@@ -123,7 +112,7 @@ def demo(
     from xl3m_integrations import demo as demonstration
 
     seed = random.randrange(2**31) if seed is None else seed
-    xl3m = _engine(model)
+    xl3m = load_engine(model)
     haystack = demonstration.make_haystack(xl3m, tokens, questions, seed)
     asked = []
     for number in range(questions):
@@ -159,44 +148,24 @@ _ASKED_FIELDS = (
 
 @app.command()
 @reported
+@grouped
 def ask(
     files: FilesArgument,
     question: QuestionOption,
-    model: ModelOption = None,
-    top_k: TopKOption = None,
-    token_budget: BudgetOption = None,
-    measure: MeasureOption = None,
-    hops: HopsOption = 1,
-    segment_tokens: SegmentOption = None,
+    loading: Loading,
+    choosing: Choosing,
     max_new_tokens: Annotated[int | None, typer.Option("--max-new-tokens", help="Length limit of the answer.")] = None,
-    device: DeviceOption = None,
-    dtype: DtypeOption = None,
     encoding: EncodingOption = "utf-8",
-    journal: JournalOption = None,
-    prefilter: PrefilterOption = None,
-    exit_layer: ExitOption = None,
     html: HtmlOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Answer a question from text files of any length, with the passages that the answer was read from."""
-    save = _page_writer(html)
-    chosen = None if prefilter is None else BM25(prefilter)
+    save, how = _page_writer(html), choosing.how()
     sources = read_files(files, encoding)
-    xl3m = _engine(model, segment_tokens=segment_tokens, device=device, dtype=dtype, exit_layer=exit_layer)
+    xl3m = loading.engine()
     with progress_bar("reading", quiet=as_json) as progress:
-        answer = xl3m.answer(
-            sources.text,
-            question,
-            top_k=top_k,
-            token_budget=token_budget,
-            measure=measure,
-            hops=hops,
-            max_new_tokens=max_new_tokens,
-            progress=progress,
-            journal=journal,
-            prefilter=chosen,
-        )
+        answer = xl3m.answer(sources.text, question, max_new_tokens=max_new_tokens, progress=progress, **how)
     save(answer, sources)
     if as_json:
         body = {"question": question, "answer": answer.text, "prompt_tokens": answer.prompt_tokens}
@@ -208,53 +177,34 @@ def ask(
     out.print(visible(answer.text), style="bold", markup=False)
     show_certainty(answer.certainty)
     show_context(answer.key_context, sources)
-    show_reused(answer.selection, journal)
+    show_reused(answer.selection, choosing.journal)
 
 
 @app.command()
 @reported
+@grouped
 def select(
     files: FilesArgument,
     question: QuestionOption,
-    model: ModelOption = None,
-    top_k: TopKOption = None,
-    token_budget: BudgetOption = None,
-    measure: MeasureOption = None,
-    hops: HopsOption = 1,
-    segment_tokens: SegmentOption = None,
-    device: DeviceOption = None,
-    dtype: DtypeOption = None,
+    loading: Loading,
+    choosing: Choosing,
     encoding: EncodingOption = "utf-8",
-    journal: JournalOption = None,
-    prefilter: PrefilterOption = None,
-    exit_layer: ExitOption = None,
     html: HtmlOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Show the passages that a question needs, without answering it."""
-    save = _page_writer(html)
-    chosen = None if prefilter is None else BM25(prefilter)
+    save, how = _page_writer(html), choosing.how()
     sources = read_files(files, encoding)
-    xl3m = _engine(model, segment_tokens=segment_tokens, device=device, dtype=dtype, exit_layer=exit_layer)
+    xl3m = loading.engine()
     with progress_bar("reading", quiet=as_json) as progress:
-        selection = xl3m.select(
-            sources.text,
-            question,
-            top_k=top_k,
-            token_budget=token_budget,
-            measure=measure,
-            hops=hops,
-            progress=progress,
-            journal=journal,
-            prefilter=chosen,
-        )
+        selection = xl3m.select(sources.text, question, progress=progress, **how)
     save(selection, sources)
     if as_json:
         print(json.dumps({"question": question} | selection_json(selection, sources), ensure_ascii=False))  # noqa: T201
         return
     show_context(selection.key_context, sources)
-    show_reused(selection, journal)
+    show_reused(selection, choosing.journal)
 
 
 @app.command()
@@ -294,7 +244,7 @@ def bench(
 
         wanted = str(tokens) if lengths is None else lengths
         limit = 60.0 if time_limit is None else time_limit
-        load = partial(_engine, model, measure=measure, device=device, dtype=dtype)
+        load = partial(load_engine, model, measure=measure, device=device, dtype=dtype)
         run_peers(load, wanted, seed, repeats, limit, plots, as_json=as_json)
         return
     if (lengths, time_limit, plots) != (None, None, None):
@@ -304,7 +254,7 @@ def bench(
 
         run_shape(shape, tokens, seed, repeats, device=device, dtype=dtype, measure=measure, as_json=as_json)
         return
-    speed = measure_speed(_engine(model, measure=measure, device=device, dtype=dtype), tokens, repeats, seed)
+    speed = measure_speed(load_engine(model, measure=measure, device=device, dtype=dtype), tokens, repeats, seed)
     if as_json:
         print(json.dumps(asdict(speed) | {"seed": seed}))  # noqa: T201
         return
@@ -355,7 +305,7 @@ def evaluate(
     wanted = shown.lengths_of(lengths)
     texts = [read_files(haystack, encoding).text] if haystack else []
     how = {"measure": measure, "segment_tokens": segment_tokens, "exit_layer": exit_layer}
-    xl3m = _engine(model, device=device, dtype=dtype, **how)
+    xl3m = load_engine(model, device=device, dtype=dtype, **how)
     from xl3m_integrations import evaluation
 
     with shown.evaluation_bar(quiet=as_json) as progress:
@@ -412,14 +362,3 @@ def export_gguf(
     with err.status("writing"):
         export(MODEL_FOLDER if model is None else model, file)
     out.print(f"{file} written.", markup=False)
-
-
-def _engine(model: str | None, **settings: Any) -> XL3M:
-    with err.status("loading the model"):
-        from transformers.utils import logging
-
-        from xl3m_integrations.engine import XL3M
-
-        logging.disable_progress_bar()
-        logging.set_verbosity_error()
-        return XL3M.default(**settings) if model is None else XL3M.from_pretrained(model, **settings)
