@@ -21,6 +21,7 @@ from contextlib import closing
 from functools import cached_property
 from itertools import islice
 from typing import Any
+from urllib.parse import urlsplit
 
 import torch
 
@@ -58,7 +59,7 @@ class OpenAIBackend(Prompting):
     Raises:
         MissingExtraError: The extra `openai` is not installed.
         ModelLoadError: The window is unknown, or the tokenizer has no fast backend.
-        SettingError: A number is out of its range.
+        SettingError: A number is out of its range, or `base_url` holds a password.
     """
 
     default_measure = "entropy"
@@ -80,6 +81,7 @@ class OpenAIBackend(Prompting):
     ) -> None:
         _require_client()
         super().__init__(tokenizer, template)
+        _require_no_password(base_url or os.environ.get("OPENAI_BASE_URL"))
         self.model, self.base_url = model, base_url
         self.window = tokenizer.model_max_length if window is None else window
         self.top_logprobs, self.concurrency, self.retries, self.timeout = top_logprobs, concurrency, retries, timeout
@@ -352,6 +354,12 @@ def _log_probs(answer: Any, sent: int) -> list[float]:
     if math.fsum(map(math.exp, values)) > _ACCEPTED_SURPLUS:
         raise _Unreadable("its probabilities sum to more than one.")
     return [min(0.0, value) for value in values]
+
+
+def _require_no_password(url: str | None) -> None:
+    """Refuse what would be seen wherever the address is shown or logged."""
+    if url is not None and "@" in urlsplit(url).netloc:
+        raise SettingError(f"base_url holds a name or password before an @; leave it out and set {KEY_VARIABLE}.")
 
 
 def _require_client() -> None:
