@@ -304,8 +304,9 @@ def evaluate(
     shown.require_writable(None if as_json else json_file, plots)
     wanted = shown.lengths_of(lengths)
     texts = [read_files(haystack, encoding).text] if haystack else []
-    how = {"measure": measure, "segment_tokens": segment_tokens, "exit_layer": exit_layer}
-    xl3m = load_engine(model, device=device, dtype=dtype, **how)
+    xl3m = load_engine(
+        model, measure=measure, segment_tokens=segment_tokens, device=device, dtype=dtype, exit_layer=exit_layer
+    )
     from xl3m_integrations import evaluation
 
     with shown.evaluation_bar(quiet=as_json) as progress:
