@@ -222,6 +222,26 @@ def test_what_a_reader_sees(folder: Path, model: str):
 
 
 @pytest.mark.parametrize("command", ["ask", "select"])
+def test_how_much_a_journal_saved_is_shown(folder: Path, model: str, command: str):
+    write(folder, a=text_of(1_500))
+    arguments = (command, "a.txt", "-q", QUESTION, "--model", model, "--top-k", "2", "--journal", "run.db")
+    first, again = run_json(*arguments), run_json(*arguments)
+    assert first["segments"] == again["segments"]
+    assert first["reused"] == 0 < again["reused"]
+    shown = " ".join(run(*arguments).stderr.split())
+    assert f"{again['reused']} of {again['reused']} segments taken from run.db" in shown
+
+
+@pytest.mark.parametrize("command", ["ask", "select"])
+def test_a_journal_that_is_something_else_is_left_alone(folder: Path, model: str, command: str):
+    write(folder, a=text_of(1_500))
+    result = run(command, "a.txt", "-q", QUESTION, "--model", model, "--top-k", "2", "--journal", "a.txt")
+    assert result.exit_code == 1
+    assert "a.txt is no journal of this program" in " ".join(result.stderr.split())
+    assert (folder / "a.txt").read_text() == text_of(1_500)
+
+
+@pytest.mark.parametrize("command", ["ask", "select"])
 def test_the_page_is_written_beside_what_is_printed(folder: Path, model: str, command: str):
     write(folder, a=text_of(900, seed=1), b=text_of(900, seed=2))
     (folder / "map.html").write_text("old")
