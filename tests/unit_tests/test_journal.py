@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from models import make_model, make_tokenizer, shared_model, shared_tokenizer, text_of
 
@@ -385,6 +385,7 @@ def written(path: Path) -> bytes:
 
 
 @settings(max_examples=60, deadline=None)
+@example(at=0.5625, length=22, fill=11)  # makes text of what was bytes
 @given(at=st.floats(0, 1, exclude_max=True), length=st.integers(1, 64), fill=st.integers(0, 255))
 def test_damage_anywhere_is_refused_or_harmless_but_never_a_wrong_number(
     tmp_path_factory: pytest.TempPathFactory, at: float, length: int, fill: int

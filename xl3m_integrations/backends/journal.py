@@ -257,6 +257,8 @@ class Journal:
         with _explained(self.path):
             self._connection.execute("INSERT OR IGNORE INTO runs (digest, settings) VALUES (?, ?)", (digest, text))
             row = self._connection.execute("SELECT id FROM runs WHERE digest = ?", (digest,)).fetchone()
+        if row is None:
+            raise _damaged(self.path, "its runs cannot be read")
         return int(row[0])
 
     def find(self, run: int, segment: bytes) -> bytes | None:
@@ -265,7 +267,11 @@ class Journal:
             row = self._connection.execute(
                 "SELECT numbers FROM evidence WHERE run = ? AND segment = ?", (run, segment)
             ).fetchone()
-        return None if row is None else bytes(row[0])
+        if row is None:
+            return None
+        if not isinstance(row[0], bytes):
+            raise _damaged(self.path, "a row holds no numbers")
+        return row[0]
 
     def insert(self, rows: Sequence[tuple[int, bytes, bytes]]) -> None:
         """Add rows of run, segment and numbers in one transaction; what another process has added meanwhile stays."""
