@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import random
 import sqlite3
+import threading
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -22,7 +23,7 @@ SERVER.set_forkserver_preload(["xl3m_integrations.engine", "xl3m_integrations.ba
 AGAIN = 10**6  # what a run tells at its second look begins here
 
 
-def run(journal: Path | None, told: Connection) -> None:
+def run(journal: Path | None, told: Connection, hangs_at: int) -> None:
     """Select from the same text; tells how many segments are read, one by one, and the result at the end."""
     from xl3m_integrations import XL3M, scoring
     from xl3m_integrations.bundled import corpus
@@ -38,6 +39,8 @@ def run(journal: Path | None, told: Connection) -> None:
         for number, found in enumerate(read(segments, question, measure), 1):
             if measure.name == "second_look":
                 told.send(AGAIN + number)
+                if number == hangs_at:
+                    threading.Event().wait()  # until it is killed
             yield found
 
     xl3m.scorer.evidence = evidence
@@ -48,9 +51,9 @@ def run(journal: Path | None, told: Connection) -> None:
 class Run:
     """A process at work, and what it tells."""
 
-    def __init__(self, journal: Path | None) -> None:
+    def __init__(self, journal: Path | None, hangs_at: int = 0) -> None:
         self._heard, told = SERVER.Pipe(duplex=False)
-        self.process = SERVER.Process(target=run, args=(journal, told))
+        self.process = SERVER.Process(target=run, args=(journal, told, hangs_at))
         self.process.start()
         told.close()
 
@@ -102,7 +105,7 @@ def test_a_run_killed_at_random_points_ends_as_one_that_was_not(quiet: Any, tmp_
         Run(journal).kill_at(point)
         saved.append(rows(journal)[0])
     assert saved == sorted(saved) and 0 < saved[-1] < len(scores), f"seed {SEED}"
-    Run(journal).kill_at(AGAIN + 31)
+    Run(journal, hangs_at=31).kill_at(AGAIN + 31)
     assert rows(journal)[0] == len(scores) and 0 < rows(journal)[1] < 32
     assert Run(journal).result() == (scores, kept, len(scores))
     assert rows(journal) == (len(scores), 32)
