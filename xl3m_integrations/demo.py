@@ -1,11 +1,10 @@
-"""The demonstration behind `xl3m demo`: facts at random depths of a long generated text, asked back one by one."""
+"""The demonstration behind `xl3m demo`: facts at random depths of a long generated text, asked back in one pass."""
 
 from __future__ import annotations
 
 import random
 import resource
 import sys
-import time
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -47,7 +46,6 @@ class Asked:
         truncated_answer: What the same model answers from the end of the text alone.
         truncated_correct: Whether that is the value.
         depth: Where in the text the fact stands, from 0 to 1.
-        seconds: Time that selection took.
         full: The whole answer, with spans and scores.
     """
 
@@ -59,7 +57,6 @@ class Asked:
     truncated_answer: str
     truncated_correct: bool
     depth: float
-    seconds: float
     full: Answer
 
 
@@ -104,12 +101,15 @@ def same_answer(answer: str, expected: str) -> bool:
     return answer.strip(" \n.,;:\"'<>").casefold() == expected.strip(" \n.,;:\"'<>").casefold()
 
 
-def ask(xl3m: XL3M, haystack: Haystack, number: int, progress: ProgressCallback | None = None) -> Asked:
-    """Put one of the haystack's questions, through XL3M and from the end of the text alone."""
+def ask(xl3m: XL3M, haystack: Haystack, progress: ProgressCallback | None = None) -> list[Asked]:
+    """Put the haystack's questions, through XL3M in one pass, and from the end of the text alone."""
+    questions = [fact.question for _, fact in haystack.needles]
+    answers = xl3m.answer_many(haystack.text, questions, progress=progress)
+    return [_judged(xl3m, haystack, number, answer) for number, answer in enumerate(answers)]
+
+
+def _judged(xl3m: XL3M, haystack: Haystack, number: int, answer: Answer) -> Asked:
     at, fact = haystack.needles[number]
-    began = time.monotonic()
-    answer = xl3m.answer(haystack.text, fact.question, progress=progress)
-    seconds = answer.selection.seconds if answer.selection else time.monotonic() - began
     end = at + fact.value_at + len(fact.value)
     truncated = xl3m.answer(_end_of(xl3m, haystack.text, fact.question), fact.question).text
     return Asked(
@@ -121,7 +121,6 @@ def ask(xl3m: XL3M, haystack: Haystack, number: int, progress: ProgressCallback 
         truncated_answer=truncated,
         truncated_correct=same_answer(truncated, fact.value),
         depth=at / len(haystack.text),
-        seconds=seconds,
         full=answer,
     )
 

@@ -273,9 +273,7 @@ class XL3M:
         self, texts: Sequence[Text | Document], questions: Sequence[str], **how: Unpack[Choice]
     ) -> list[list[Selection]]:
         """`select_documents` for several questions in one pass; for each question, one selection per document."""
-        if isinstance(questions, str):
-            raise InputError("questions is one string; pass a list of questions, or ask one with select().")
-        asked = [require_question(question) for question in questions]
+        asked = [require_question(question) for question in _listed(questions)]
         # A small reader is led astray by look-alikes beside the right passage, so the cut is where the scores drop.
         selector = _selector(**how) or AdaptiveGap(1, self._most_kept)
         measure = how.get("measure")
@@ -388,20 +386,54 @@ class XL3M:
         Raises:
             InputError: See `select`; or question and answer leave no room in the reader's window.
         """
-        limit = self._limit(max_new_tokens)
-        context, selected = self._read_for(text, question, limit, how)
-        reader = self._reader()
-        if selected is None:
-            context = replace(context, certainty=self._certainty(context.text, question))
-        asked = _asked(question, selected)
-        pieces = reader.stream(context.text, asked, max_new_tokens=limit, stop=_stops(stop), **(reader_options or {}))
-        return Answer(
-            text="".join(pieces).strip(),
-            question=question,
-            key_context=context,
-            prompt_tokens=reader.overhead(asked) + reader.count(context.text),
-            selection=selected,
-        )
+        settings: Any = {"max_new_tokens": max_new_tokens, "stop": stop, "reader_options": reader_options}
+        return self.answer_many(text, [question], **settings, **how)[0]
+
+    def answer_many(
+        self,
+        text: Text | Document,
+        questions: Sequence[str],
+        *,
+        max_new_tokens: int | None = None,
+        stop: Sequence[str] = (),
+        reader_options: Mapping[str, Any] | None = None,
+        **how: Unpack[Choice],
+    ) -> list[Answer]:
+        """`answer` for several questions, which share one pass over a text that is too long to be read whole.
+
+        Args:
+            text: See `select`.
+            questions: The questions.
+            max_new_tokens: Of each answer; see `answer`.
+            stop: See `answer`.
+            reader_options: See `answer`.
+            **how: See `Choice`; the same for all questions.
+
+        Returns:
+            An answer to each question, in order.
+
+        Raises:
+            InputError: See `answer`.
+        """
+        limit, stops = self._limit(max_new_tokens), _stops(stop)
+        reader, options = self._reader(), reader_options or {}
+        answers = []
+        read = self._read_for(text, _listed(questions), limit, how)
+        for question, (context, selected) in zip(questions, read, strict=True):
+            if selected is None:
+                context = replace(context, certainty=self._certainty(context.text, question))
+            asked = _asked(question, selected)
+            pieces = reader.stream(context.text, asked, max_new_tokens=limit, stop=stops, **options)
+            answers.append(
+                Answer(
+                    text="".join(pieces).strip(),
+                    question=question,
+                    key_context=context,
+                    prompt_tokens=reader.overhead(asked) + reader.count(context.text),
+                    selection=selected,
+                )
+            )
+        return answers
 
     def stream(
         self,
@@ -415,7 +447,7 @@ class XL3M:
     ) -> Iterator[str]:
         """`answer`, piece by piece as it is written, with the same arguments. Closing the iterator stops the work."""
         limit = self._limit(max_new_tokens)
-        context, selected = self._read_for(text, question, limit, how)
+        [(context, selected)] = self._read_for(text, [question], limit, how)
         asked, options = _asked(question, selected), reader_options or {}
         yield from self._reader().stream(context.text, asked, max_new_tokens=limit, stop=_stops(stop), **options)
 
@@ -427,18 +459,19 @@ class XL3M:
         return score([Document(text)], question, self.measure, self.segmenter, self.scorer).certainty
 
     def _read_for(
-        self, text: Text | Document, question: str, limit: int, how: Choice
-    ) -> tuple[KeyContext, Selection | None]:
-        """The key context that fits the reader's window, and the selection it was made from, if one was needed."""
+        self, text: Text | Document, questions: Sequence[str], limit: int, how: Choice
+    ) -> list[tuple[KeyContext, Selection | None]]:
+        """For each question the key context that fits the reader's window, and the selection that it was made from."""
         reader = self._reader()
-        room = reader.window - limit - reader.overhead(require_question(question))
-        if room < 1:
+        around = [reader.overhead(require_question(question)) for question in questions]
+        longest = max(around, default=0)
+        if longest + limit >= reader.window:
             raise InputError(
-                f"The question takes {reader.overhead(question)} tokens with its template and the answer up to "
-                f"{limit}, but the reader's window is {reader.window} tokens; shorten the question, or lower "
-                "max_new_tokens."
+                f"The question takes {longest} tokens with its template and the answer up to {limit}, but the reader's "
+                f"window is {reader.window} tokens; shorten the question, or lower max_new_tokens."
             )
-        return self.key_context(text, question, room, reader.count, **how)
+        rooms = [reader.window - limit - tokens for tokens in around]
+        return self._key_contexts(text, questions, rooms, reader.count, how)
 
     def key_context(
         self, text: Text | Document, question: str, room: int, count: Callable[[str], int], **how: Unpack[Choice]
@@ -459,23 +492,38 @@ class XL3M:
             InputError: See `select`.
             SettingError: Not even the best segment fits.
         """
+        return self._key_contexts(text, [question], [room], count, how)[0]
+
+    def _key_contexts(
+        self,
+        text: Text | Document,
+        questions: Sequence[str],
+        rooms: Sequence[int],
+        count: Callable[[str], int],
+        how: Choice,
+    ) -> list[tuple[KeyContext, Selection | None]]:
         document = Document.of(text)
         asked = _selector(**how)
         one_look = asked is None and how.get("hops", 1) == 1
-        whole = document.beginning(room * CHARACTERS_A_TOKEN) if one_look else None
-        if whole is not None and whole.strip() and count(whole) <= room:
-            return KeyContext(whole, ((0, len(whole)),)), None
-        selected = self.select(document, question, **how)
-        room -= count(selected.lead) if selected.lead else 0
-        fits = lambda text: count(text) <= room  # noqa: E731
-        context = assemble(selected.segments, document.slice, fits, selected.certainty)
-        if context.dropped and asked is not None:
-            warnings.warn(
-                f"{len(context.dropped)} of {len(selected.segments)} kept segments do not fit the {room} tokens that "
-                "the reader has room for and were left out, the least certain first (see key_context.dropped).",
-                stacklevel=2,
-            )
-        return context, selected
+        whole = [_beginning_that_fits(document, room, count) if one_look else None for room in rooms]
+        too_long = [question for question, fitting in zip(questions, whole, strict=True) if fitting is None]
+        selections = iter(self.select_many(document, too_long, **how))
+        contexts: list[tuple[KeyContext, Selection | None]] = []
+        for fitting, room in zip(whole, rooms, strict=True):
+            if fitting is not None:
+                contexts.append((KeyContext(fitting, ((0, len(fitting)),)), None))
+                continue
+            selected = next(selections)
+            context = _spliced(selected, document, room, count)
+            if context.dropped and asked is not None:
+                warnings.warn(
+                    f"{len(context.dropped)} of {len(selected.segments)} kept segments do not fit the {room} tokens "
+                    "that the reader has room for and were left out, the least certain first (see "
+                    "key_context.dropped).",
+                    stacklevel=5,
+                )
+            contexts.append((context, selected))
+        return contexts
 
     def _settings(self, selector: Selector, **ends: int) -> dict[str, str | int]:
         """What a selection was made with, by name."""
@@ -531,6 +579,24 @@ def _selector(
     if top_k is not None:
         return TopK(top_k)
     return Budget(token_budget) if token_budget is not None else selection
+
+
+def _listed(questions: Sequence[str]) -> Sequence[str]:
+    if isinstance(questions, str):
+        raise InputError("questions is one string; pass a list of questions, or ask one with select() or answer().")
+    return questions
+
+
+def _beginning_that_fits(document: Document, room: int, count: Callable[[str], int]) -> str | None:
+    """The whole text, where it is no longer than `room` by `count`."""
+    text = document.beginning(room * CHARACTERS_A_TOKEN)
+    return text if text is not None and text.strip() and count(text) <= room else None
+
+
+def _spliced(selected: Selection, document: Document, room: int, count: Callable[[str], int]) -> KeyContext:
+    """The key context with as many of the kept segments as fit beside what earlier hops found."""
+    left = room - (count(selected.lead) if selected.lead else 0)
+    return assemble(selected.segments, document.slice, lambda text: count(text) <= left, selected.certainty)
 
 
 def _asked(question: str, selected: Selection | None) -> str:

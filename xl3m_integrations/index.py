@@ -69,6 +69,10 @@ class Index:
         """See `XL3M.answer`, whose arguments it takes."""
         return self._xl3m.answer(self._only(), question, **how)
 
+    def answer_many(self, questions: Sequence[str], **how: Any) -> list[Answer]:
+        """See `XL3M.answer_many`, whose arguments it takes."""
+        return self._xl3m.answer_many(self._only(), questions, **how)
+
     def stream(self, question: str, **how: Any) -> Iterator[str]:
         """See `XL3M.stream`, whose arguments it takes."""
         return self._xl3m.stream(self._only(), question, **how)

@@ -414,7 +414,7 @@ def test_markup_in_an_answer_is_text(folder: Path, model: str, said: str, monkey
 def test_markup_in_a_demonstration_is_text(model: str, said: str, monkeypatch: pytest.MonkeyPatch):
     segment = ScoredSegment(0, 0, 10, f"{said} here", 1.0, 1, {"entropy": 0.5})
     full = Answer(said, f"{said}?", KeyContext(said, ((0, 10),), (segment,)))
-    asked = Asked(f"{said}?", said, said, True, True, said, False, 0.5, 1.0, full)
+    asked = [Asked(f"{said}?", said, said, True, True, said, False, 0.5, full)]
     monkeypatch.setattr(demo, "ask", lambda *args: asked)
     monkeypatch.setattr(cli.out, "width", 200)
     result = run("demo", "--tokens", "1000", "--questions", "1", "--seed", "1", "--model", model)
@@ -482,8 +482,7 @@ def test_the_needles_stand_where_the_haystack_says(model: str):
 def test_a_needle_counts_as_found_where_its_value_was_read(model: str):
     xl3m = XL3M.from_pretrained(model, dtype="float32")
     haystack = make_haystack(xl3m, 1_000, 2, seed=3)
-    for number, (at, fact) in enumerate(haystack.needles):
-        asked = demo.ask(xl3m, haystack, number)
+    for asked, (at, fact) in zip(demo.ask(xl3m, haystack), haystack.needles, strict=True):
         end = at + fact.value_at + len(fact.value)
         inside = haystack.text[at:end] in asked.full.key_context.text
         assert asked.needle_found is inside

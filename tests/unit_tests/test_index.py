@@ -104,6 +104,23 @@ def test_a_question_that_begins_unlike_all_others():
         assert_same(many, xl3m.select(TEXT, question, top_k=ALL))
 
 
+def test_answers_to_many_questions_are_those_to_each():
+    """Also where the text fits the window beside a short question, but not beside a long one."""
+    xl3m = engine()
+    room = xl3m.window - xl3m.max_new_tokens - xl3m.reader.overhead(QUESTIONS[0])
+    fitting = next(TEXT[:n] for n in range(len(TEXT), 0, -1) if xl3m.reader.count(TEXT[:n]) == room)
+    questions = [QUESTIONS[0], "And now for a rather long question: " + QUESTIONS[1], *QUESTIONS[1:]]
+    for text in (TEXT, fitting):
+        index = xl3m.index(text)
+        one_by_one = [xl3m.answer(text, question) for question in questions]
+        for found in (xl3m.answer_many(text, questions), xl3m.answer_many(iter([text]), questions)):
+            assert [answer.text for answer in found] == [answer.text for answer in one_by_one]
+            assert [answer.key_context.spans for answer in found] == [a.key_context.spans for a in one_by_one]
+        assert [answer.text for answer in index.answer_many(questions)] == [answer.text for answer in one_by_one]
+    assert [answer.selection is None for answer in one_by_one][:2] == [True, False]
+    assert xl3m.answer_many(TEXT, []) == []
+
+
 def test_more_questions_than_one_row_holds():
     xl3m = engine()
     questions = [f"What is the special magic number for {n} old harbours by the sea?" for n in range(23)]
