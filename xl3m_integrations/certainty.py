@@ -113,10 +113,12 @@ def clipped_gain(log_probs: Tensor, baseline: Tensor) -> Tensor:
 
 
 def standardised(values: Tensor) -> Tensor:
-    """Z over the first axis: mean 0, standard deviation 1; all zeros where the values do not differ."""
-    centred = values - values.mean(0)
+    """Z over the first axis: mean 0, standard deviation 1; all zeros where the values differ by rounding at most."""
+    mean = values.mean(0)
+    centred = values - mean
     deviation = centred.square().mean(0).sqrt()
-    return torch.where(deviation > 1e-12, centred / deviation.clamp(min=1e-12), torch.zeros_like(centred))
+    rounding = (1e-6 * mean.abs()).clamp(min=1e-12)  # of evidence in float32
+    return torch.where(deviation > rounding, centred / deviation.clamp(min=1e-12), torch.zeros_like(centred))
 
 
 def regret(log_probs: Tensor, cap: float) -> Tensor:

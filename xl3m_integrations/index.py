@@ -16,7 +16,7 @@ from typing import Any
 from typing_extensions import Unpack
 
 from xl3m_integrations.backends.base import Evidence, Scorer, SharingScorer, evidence_many
-from xl3m_integrations.backends.kv_cache import KVCache
+from xl3m_integrations.backends.kv_cache import HeldRows, KVCache, KVStore
 from xl3m_integrations.backends.kv_files import KVFiles
 from xl3m_integrations.certainty import Measure
 from xl3m_integrations.documents import Document, Text
@@ -100,8 +100,8 @@ def cache_of(scorer: Scorer, cache_bytes: int, cache_dir: str | Path | None, cac
 class _KeepingScorer:
     """A scorer that keeps what it computes for the segments of an index.
 
-    Only passes over the whole index keep something. A second look at the best segments depends on the question; what it
-    would keep would push out what the next pass needs.
+    Only passes over the whole index add something. A second look at the best segments makes use of what is there; what
+    it would add depends on the question, and would push out what the next pass needs.
     """
 
     def __init__(self, scorer: SharingScorer, cache: KVCache, first: Document) -> None:
@@ -136,11 +136,11 @@ class _KeepingScorer:
             yield segment, found
 
     def evidence_many(
-        self, segments: Iterable[Segment], questions: Sequence[str], measure: Measure, cache: KVCache | None = None
+        self, segments: Iterable[Segment], questions: Sequence[str], measure: Measure, cache: KVStore | None = None
     ) -> Iterator[tuple[Segment, tuple[Evidence, ...]]]:
         """See `SharingScorer.evidence_many`."""
         source = iter(segments)
         head = list(islice(source, 1))
         whole = self._first is not None and head[:1] == [self._first]
-        keep = self._cache if whole else cache
+        keep = self._cache if whole else HeldRows(self._cache)
         return evidence_many(self._scorer, chain(head, source), questions, measure, keep)

@@ -23,7 +23,7 @@ from models import (
 
 from xl3m_integrations import XL3M, InputError, ScoringError, Selection, SettingError
 from xl3m_integrations.backends.base import Scorer, SharingScorer
-from xl3m_integrations.backends.kv_cache import KVBlock, KVCache, key_of
+from xl3m_integrations.backends.kv_cache import HeldRows, KVBlock, KVCache, key_of
 from xl3m_integrations.backends.shared_pass import Sharing
 from xl3m_integrations.backends.transformers import TransformersBackend
 from xl3m_integrations.index import Index
@@ -221,7 +221,7 @@ def block(rows: int) -> KVBlock:
 
 def test_the_least_recently_used_goes_out():
     cache = KVCache(3 * block(1).nbytes)
-    keys = [key_of([[n, n]], 2) for n in range(5)]
+    keys = [key_of([[n, n]]) for n in range(5)]
     for key in keys[:3]:
         cache.put(key, block(1))
     cache.begin()
@@ -235,15 +235,39 @@ def test_the_least_recently_used_goes_out():
 
 def test_keys_are_the_ids_themselves():
     cache = KVCache(1 << 20)
-    cache.put(key_of([[1, 2], [3, 4]], 2), block(2))
-    assert cache.get(key_of([[1, 2], [3, 4]], 2)) is not None
-    for rows, tokens in (([[1, 2], [3, 5]], 2), ([[1, 2, 3, 4]], 4), ([[1, 2]], 2), ([[1], [2], [3], [4]], 1)):
-        assert cache.get(key_of(rows, tokens)) is None
+    cache.put(key_of([[1, 2], [3, 4]]), block(2))
+    assert cache.get(key_of([[1, 2], [3, 4]])) is not None
+    for rows in ([[1, 2], [3, 5]], [[1, 2, 3, 4]], [[1, 2]], [[1], [2], [3], [4]]):
+        assert cache.get(key_of(rows)) is None
+
+
+def test_rows_are_gathered_from_the_blocks_that_hold_them():
+    cache = KVCache(3 * block(1).nbytes)
+    one, pair = block(1), block(2)
+    for number, layer in enumerate((*one.layers[0], *pair.layers[0])):
+        layer += number + torch.arange(len(layer))[:, None, None, None] / 10
+    cache.put(key_of([[1, 2]]), one)
+    cache.put(key_of([[3, 4], [5, 6]]), pair)
+    held = HeldRows(cache)
+    found = held.get(key_of([[5, 6], [1, 2], [3, 4]]))
+    assert [layer[:, 0, 0, 0].tolist() for layer in found.layers[0]] == [
+        pytest.approx([2.1, 0.0, 2.0]),
+        pytest.approx([3.1, 1.0, 3.0]),
+    ]
+    assert held.get(key_of([[1, 2], [7, 8]])) is None
+    held.put(key_of([[7, 8]]), block(1))
+    cache.begin()
+    cache.begin()
+    cache.put(key_of([[7, 8]]), block(1))  # puts the least recently used block out
+    assert held.get(key_of([[1, 2]])) is None
+    assert held.get(key_of([[7, 8], [3, 4]])).rows == 2
+    cache.clear()
+    assert held.get(key_of([[3, 4]])) is None
 
 
 def test_a_block_larger_than_the_budget_is_not_kept():
     cache = KVCache(block(1).nbytes)
-    cache.put(key_of([[1], [2]], 1), block(2))
+    cache.put(key_of([[1], [2]]), block(2))
     assert cache.nbytes == 0
 
 

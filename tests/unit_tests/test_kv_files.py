@@ -34,7 +34,7 @@ from xl3m_integrations.index import Index
 
 TEXT = text_of(1_500, seed=1)
 QUESTIONS = ["What is the special magic number for the harbour?", "Who?", "And why had the ferry left?"]
-KEYS = [key_of([[n, n + 1]], 2) for n in range(6)]
+KEYS = [key_of([[n, n + 1]]) for n in range(6)]
 ALL = 10**6
 
 

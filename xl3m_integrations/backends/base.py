@@ -11,7 +11,7 @@ from xl3m_integrations.tokens import TextTokenizer
 from xl3m_integrations.types import Segment
 
 if TYPE_CHECKING:
-    from xl3m_integrations.backends.kv_cache import KVCache
+    from xl3m_integrations.backends.kv_cache import KVStore
 
 Evidence = tuple[float, ...]
 GROUP = 2_048  # segments that are put to each question in turn, by a scorer that reads them anew each time
@@ -76,7 +76,7 @@ class SharingScorer(Scorer, Fingerprinted, Protocol):
         segments: Iterable[Segment],
         questions: Sequence[str],
         measure: Measure,
-        cache: KVCache | None = None,
+        cache: KVStore | None = None,
     ) -> Iterator[tuple[Segment, tuple[Evidence, ...]]]:
         """Each segment, in the order given, with what `evidence` gives for each question.
 
@@ -93,7 +93,7 @@ def evidence_many(
     segments: Iterable[Segment],
     questions: Sequence[str],
     measure: Measure,
-    cache: KVCache | None = None,
+    cache: KVStore | None = None,
 ) -> Iterator[tuple[Segment, tuple[Evidence, ...]]]:
     """`SharingScorer.evidence_many` of any scorer; one that does not share reads the segments for each question."""
     if len(questions) == 1 and cache is None:

@@ -43,7 +43,7 @@ from xl3m_integrations.tokens import TextTokenizer
 from xl3m_integrations.types import Segment
 
 if TYPE_CHECKING:
-    from xl3m_integrations.backends.kv_cache import KVCache
+    from xl3m_integrations.backends.kv_cache import KVStore
 
 Found = tuple[Evidence, ...]  # a segment's evidence for each question
 APPLICATION_ID = 0x584C334D  # "XL3M", in the header of the SQLite file
@@ -110,7 +110,7 @@ class JournaledScorer:
             yield segment, found
 
     def evidence_many(
-        self, segments: Iterable[Segment], questions: Sequence[str], measure: Measure, cache: KVCache | None = None
+        self, segments: Iterable[Segment], questions: Sequence[str], measure: Measure, cache: KVStore | None = None
     ) -> Iterator[tuple[Segment, tuple[Evidence, ...]]]:
         """See `SharingScorer.evidence_many`. A segment that is new to one of the questions is read for all of them."""
         if isinstance(self.scorer, SharingScorer):
@@ -119,7 +119,7 @@ class JournaledScorer:
             yield from one_by_one(self, segments, questions, measure)
 
     def _journaled(
-        self, segments: Iterable[Segment], questions: Sequence[str], measure: Measure, cache: KVCache | None = None
+        self, segments: Iterable[Segment], questions: Sequence[str], measure: Measure, cache: KVStore | None = None
     ) -> Iterator[tuple[Segment, tuple[Evidence, ...]]]:
         identity = _identity(measure)
         settings = [{"scorer": self.fingerprint, "measure": identity, "question": question} for question in questions]

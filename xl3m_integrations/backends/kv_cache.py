@@ -1,7 +1,8 @@
 """Keys and values of segments, kept from one question to the next and bounded by bytes, in files too where asked for.
 
 A block holds one batch of rows of one length, stacked, as the model computed them: a few large tensors, not thousands
-of small ones. Its key is the rows' token ids themselves, which a lookup compares and does not merely hash.
+of small ones. Its key is the rows' token ids themselves, which a lookup compares and does not merely hash. The rows of
+a key have one length.
 
 Bytes of a token: 2 x layers x key-value heads x head size x bytes of a number; 2,048 for the bundled model in
 bfloat16. They are read from memory once for each question, which takes far less time than the 2 x parameters FLOP a
@@ -13,9 +14,9 @@ from __future__ import annotations
 import threading
 from array import array
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -27,7 +28,7 @@ from xl3m_integrations.errors import SettingError
 if TYPE_CHECKING:
     from xl3m_integrations.backends.kv_files import KVFiles
 
-Key = tuple[int, bytes]  # tokens of a row; the ids of all rows
+Key = tuple[bytes, ...]  # the ids of each row
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +75,25 @@ def _layer(keys: Tensor, values: Tensor) -> DynamicLayer:
     return layer
 
 
-def key_of(rows: Sequence[Sequence[int]], tokens: int) -> Key:
-    """The key of a block."""
-    return tokens, b"".join((row if isinstance(row, array) else array("i", row)).tobytes() for row in rows)
+def key_of(rows: Iterable[Sequence[int]]) -> Key:
+    """The key of a block of these rows."""
+    return tuple(array("i", row).tobytes() for row in rows)
+
+
+class KVStore(Protocol):
+    """Where a pass over segments looks for their keys and values, and leaves what it had to compute."""
+
+    def begin(self) -> None:
+        """Say that a new pass begins."""
+
+    def get(self, key: Key, device: torch.device | str = "cpu") -> KVBlock | None:
+        """The block of these rows, if it is held."""
+
+    def put(self, key: Key, block: KVBlock) -> None:
+        """Keep a block."""
+
+    def shrink(self) -> None:
+        """Make do with less memory."""
 
 
 class KVCache:
@@ -104,6 +121,7 @@ class KVCache:
         self.nbytes = 0  # held in memory now
         self._files = files
         self._blocks: OrderedDict[Key, tuple[KVBlock, int]] = OrderedDict()  # with the pass that last asked for it
+        self._places: dict[bytes, tuple[Key, int]] = {}  # of each row: its block, its number there
         self._pass = 0
         self._lock = threading.Lock()
 
@@ -140,6 +158,23 @@ class KVCache:
         if self._files is not None:
             self._files.put(key, block)
 
+    def gather(self, key: Key) -> KVBlock | None:
+        """A block of these rows, copied out of those in memory that hold one of them; None where one is in none."""
+        with self._lock:
+            places = [self._places.get(row) for row in key]
+            found = [(self._blocks[place[0]][0], place[1]) for place in places if place is not None]
+        if len(found) < len(key):
+            return None
+        return KVBlock(
+            tuple(
+                (
+                    torch.stack([block.layers[layer][0][row] for block, row in found]),
+                    torch.stack([block.layers[layer][1][row] for block, row in found]),
+                )
+                for layer in range(len(found[0][0].layers))
+            )
+        )
+
     def shrink(self) -> None:
         """Halve the budget and what is held, since memory is short."""
         with self._lock:
@@ -150,6 +185,7 @@ class KVCache:
         """Let go of everything in memory; files stay."""
         with self._lock:
             self._blocks.clear()
+            self._places.clear()
             self.nbytes = 0
 
     def _hold(self, key: Key, block: KVBlock) -> None:
@@ -158,6 +194,7 @@ class KVCache:
                 return
             if self._make_room(self.max_bytes - block.nbytes, before=self._pass - 1):
                 self._blocks[key] = (block, self._pass)
+                self._places |= {row: (key, number) for number, row in enumerate(key)}
                 self.nbytes += block.nbytes
 
     def _make_room(self, most: int, before: int) -> bool:
@@ -167,4 +204,28 @@ class KVCache:
             if self._blocks[oldest][1] >= before:
                 return False
             self.nbytes -= self._blocks.pop(oldest)[0].nbytes
+            for row in oldest:
+                if self._places[row][0] is oldest:
+                    del self._places[row]
         return True
+
+
+class HeldRows:
+    """A cache for a pass over a few of its segments, in batches of its own: it takes what is there and adds nothing."""
+
+    def __init__(self, cache: KVCache) -> None:
+        self._cache = cache
+
+    def begin(self) -> None:
+        """Passes over a few segments are not counted."""
+
+    def get(self, key: Key, device: torch.device | str = "cpu") -> KVBlock | None:
+        """The rows' keys and values out of the blocks that hold them; they are on the model's device already."""
+        return self._cache.gather(key)
+
+    def put(self, key: Key, block: KVBlock) -> None:
+        """Nothing: it would push out what the next pass over all segments needs."""
+
+    def shrink(self) -> None:
+        """See `KVCache.shrink`."""
+        self._cache.shrink()

@@ -19,6 +19,7 @@ import tempfile
 import threading
 import time
 import warnings
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -121,8 +122,8 @@ class KVFiles:
 
     def _about(self, key: Key) -> dict[str, str]:
         """What a block depends on."""
-        tokens, ids = key
-        return {**self._model, "tokens": str(tokens), "key": hashlib.sha256(ids).hexdigest()}
+        tokens = len(key[0]) // array("i").itemsize
+        return {**self._model, "tokens": str(tokens), "key": hashlib.sha256(b"".join(key)).hexdigest()}
 
     def _path(self, about: dict[str, str]) -> Path:
         return self.folder / f"xl3m-kv-{hashlib.sha256(json.dumps(about).encode()).hexdigest()}.safetensors"

@@ -22,7 +22,7 @@ from transformers import DynamicCache
 
 from xl3m_integrations.backends.base import Evidence
 from xl3m_integrations.backends.batching import packed
-from xl3m_integrations.backends.kv_cache import KVBlock, KVCache, key_of
+from xl3m_integrations.backends.kv_cache import KVBlock, KVStore, key_of
 from xl3m_integrations.backends.scoring_pass import LOGIT_BYTES, ScoringPass, in_halves
 from xl3m_integrations.certainty import Measure
 from xl3m_integrations.prompts import QuestionPrompt
@@ -57,7 +57,7 @@ class SharedPass:
         backend: TransformersBackend,
         prompts: Sequence[QuestionPrompt],
         measure: Measure,
-        cache: KVCache | None = None,
+        cache: KVStore | None = None,
     ) -> None:
         self._backend = backend
         self._asked = [ScoringPass(backend, prompt, measure) for prompt in prompts]
@@ -95,13 +95,12 @@ class SharedPass:
         return list(zip(*(columns[number] for number in range(len(self._asked))), strict=True))
 
     def _block(self, rows: list[Sequence[int]]) -> KVBlock:
-        tokens = len(self._before) + len(rows[0]) + len(self._head)
-        key = key_of([self._before, *rows, self._head], tokens)
+        whole = [[*self._before, *row, *self._head] for row in rows]
+        key = key_of(whole)
         block = self._cache.get(key, self._backend.device) if self._cache is not None else None
         if block is not None:
             return block
-        ids = torch.tensor([[*self._before, *row, *self._head] for row in rows], device=self._backend.device)
-        block = read(self._backend, ids)
+        block = read(self._backend, torch.tensor(whole, device=self._backend.device))
         assert block is not None  # the backend tried, see `sharing_of`
         if self._cache is not None:
             self._cache.put(key, block)

@@ -21,7 +21,7 @@ from xl3m_integrations.backends.base import Evidence, one_by_one
 from xl3m_integrations.backends.batching import looked_ahead
 from xl3m_integrations.backends.early_exit import first_layers
 from xl3m_integrations.backends.fingerprint import fingerprint_of
-from xl3m_integrations.backends.kv_cache import KVCache
+from xl3m_integrations.backends.kv_cache import KVStore
 from xl3m_integrations.backends.prompting import Prompting, until
 from xl3m_integrations.backends.scoring_pass import ScoringPass
 from xl3m_integrations.backends.shared_pass import SharedPass, Sharing, head_of, sharing_of
@@ -98,7 +98,7 @@ class TransformersBackend(Prompting):
         segments: Iterable[Segment],
         questions: Sequence[str],
         measure: Measure,
-        cache: KVCache | None = None,
+        cache: KVStore | None = None,
     ) -> Iterator[tuple[Segment, tuple[Evidence, ...]]]:
         """See `SharingScorer.evidence_many`. A model that cannot continue from keys and values reads all anew."""
         backend = self._reading(measure)
