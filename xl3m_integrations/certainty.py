@@ -5,7 +5,7 @@ the model, so that nothing of the size of the vocabulary is kept or sent. `score
 one score each; higher is more certain.
 
 To add a measure: write a class like those below and add it to `MEASURES`. One that has an attribute `second`, itself a
-`SecondLook`, has its best segments read once more.
+`SecondLook`, has its best segments read once more; one that has a number `lexical` has so much of BM25's score added.
 """
 
 from __future__ import annotations
@@ -269,14 +269,22 @@ class SecondLook(_PlainQuestion):
     """Reads the best segments again, up to the answer's end, and compares how they explain the question.
 
     Attributes:
-        segments: How many of the best segments are read again.
+        segments: How many of the best segments are read again, at least.
+        share: The same as a share of all segments, where that is more: the longer the document, the more of them are
+            confidently wrong.
+        most: The same, at most.
         answer_tokens: How many tokens of the greedy answer to look at, at most.
         cap: Most that one token of the question counts in the regret, in nats.
+        regret_weight: Weight of the regret in the final score. Certainty alone prefers what is said as the model has
+            often seen it; that the segment explains the question, word by word, holds for other wordings too.
     """
 
     segments: int = 32
+    share: float = 1 / 32
+    most: int = 128
     answer_tokens: int = 12
     cap: float = 4.0
+    regret_weight: float = 2.0
     name: ClassVar[str] = "second_look"
     columns: ClassVar[tuple[str, ...]] = ()  # entropy, the answer's mean entropy, then one per token of the question
 
@@ -284,6 +292,10 @@ class SecondLook(_PlainQuestion):
     def needs(self) -> Needs:
         """The question's tokens and the greedy answer, from the whole model: there are few segments to read."""
         return Needs(question=True, answer_tokens=self.answer_tokens, all_layers=True)
+
+    def reads(self, segments: int) -> int:
+        """How many of so many segments are read again."""
+        return min(self.most, max(self.segments, int(self.share * segments)))
 
     def evidence(self, seen: Observation) -> Tensor:
         """[B, 2 + Q]: entropy, the answer's mean entropy, then the question's log-probabilities."""
@@ -295,8 +307,9 @@ class SecondLook(_PlainQuestion):
         return -evidence[:, 1]
 
     def combined(self, first: Tensor, evidence: Tensor) -> Tensor:
-        """[N] final scores, z(first look) + z(second look) over these segments."""
-        return standardised(first) + standardised(self.score(evidence))
+        """[N] final scores over these segments: z(first look) + z(answer's certainty) + weight x z(-regret)."""
+        explained = self.regret_weight * standardised(-self.regret(evidence))
+        return standardised(first) + standardised(self.score(evidence)) + explained
 
     def regret(self, evidence: Tensor) -> Tensor:
         """[N], in nats; see the function of this name."""
@@ -338,8 +351,23 @@ class Blend(_PlainQuestion):
         return -z[:, 0] + self.gain_weight * z[:, 1]
 
 
+@dataclass(frozen=True, slots=True)
+class Hybrid(Blend):
+    """`Blend` with BM25 beside it: z(first look) + weight x z(BM25), then the second look. Needs the extra `bm25`.
+
+    The words that a question shares with a segment find what a small model does not understand, and lead astray where
+    the passage says it in other words.
+
+    Attributes:
+        lexical: Weight of BM25's scores, standardised over the document's segments.
+    """
+
+    lexical: float = 0.5
+    name: ClassVar[str] = "hybrid"
+
+
 MEASURES: dict[str, Measure] = {
-    measure.name: measure for measure in (Blend(), Entropy(), QuestionLikelihood(), AnswerEntropy())
+    measure.name: measure for measure in (Blend(), Hybrid(), Entropy(), QuestionLikelihood(), AnswerEntropy())
 }
 DEFAULT_MEASURE = "blend"
 

@@ -41,16 +41,21 @@ class BM25:
         """Refuse what would fail only once the document has been cut."""
         if not isinstance(self.n, int) or isinstance(self.n, bool) or self.n < 1:
             raise SettingError(f"The prefilter's n is {self.n!r}; it must be a whole number, at least 1.")
-        try:
-            import bm25s  # noqa: F401
-        except ImportError as error:
-            raise MissingExtraError.of("The prefilter BM25", "bm25") from error
+        require_bm25("The prefilter BM25")
 
     def __call__(self, question: str, segments: Iterable[Segment], /) -> Iterable[Segment]:
         """See `Prefilter`."""
         scores = bm25_scores((segment.text for segment in segments), question)
         best = set(nsmallest(self.n, range(len(scores)), key=lambda number: (-scores[number], number)))
         return (segment for number, segment in enumerate(segments) if number in best)
+
+
+def require_bm25(what: str) -> None:
+    """Raise `MissingExtraError` where `what` needs `bm25s` and it is not installed."""
+    try:
+        import bm25s  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError.of(what, "bm25") from error
 
 
 def bm25_scores(passages: Iterable[str], question: str) -> Sequence[float]:

@@ -14,10 +14,10 @@ from itertools import compress
 import torch
 
 from xl3m_integrations.backends.base import Evidence, Reused, Scorer, evidence_many
-from xl3m_integrations.certainty import Measure, QuestionLikelihood, SecondLook
+from xl3m_integrations.certainty import Measure, QuestionLikelihood, SecondLook, standardised
 from xl3m_integrations.documents import Document, Prepared
 from xl3m_integrations.errors import SettingError
-from xl3m_integrations.prefilter import Prefilter
+from xl3m_integrations.prefilter import Prefilter, bm25_scores, require_bm25
 from xl3m_integrations.segmentation import Segmenter
 from xl3m_integrations.selection import Selector
 from xl3m_integrations.types import Certainty, Progress, ScoredSegment, Segment, SegmentTable
@@ -48,6 +48,9 @@ class Scored:
         self._document_tokens = [0] * len(documents)
         self._reused = [0] * len(documents)
         self._again: dict[int, dict[str, float]] = {}  # row -> what the second look saw
+        self._lexical: float = getattr(measure, "lexical", 0.0)
+        if self._lexical:
+            require_bm25(f"The measure {measure.name}")
         self.certainty: Certainty | None = None
         self.lead = ""
         self.seconds = 0.0
@@ -82,8 +85,10 @@ class Scored:
         """Score all segments, and let `scorer` look again at the best of them where the measure does so."""
         read = torch.tensor([row for row, was_read in enumerate(self._read) if was_read], dtype=torch.long)
         scores = self._measure.score(self._table()[read])
+        if self._lexical:
+            scores = standardised(scores) + self._lexical * standardised(self._shared_words(read, question))
         second: SecondLook | None = getattr(self._measure, "second", None)
-        best = scores.sort(descending=True, stable=True).indices[: second.segments if second else 0]
+        best = scores.sort(descending=True, stable=True).indices[: second.reads(len(scores)) if second else 0]
         rows = read[best].tolist()
         if second is not None and (fitting := self._fitting(second, scorer, question, rows)):
             second, segments = fitting
@@ -95,6 +100,11 @@ class Scored:
         of_all = torch.full((len(self),), -math.inf, dtype=torch.float64)
         of_all[read] = scores.double()
         self._scores = array("d", of_all.tolist())
+
+    def _shared_words(self, rows: torch.Tensor, question: str) -> torch.Tensor:
+        """BM25 of each of these segments."""
+        texts = (self._documents[self._document[row]].slice(self._start[row], self._end[row]) for row in rows.tolist())
+        return torch.tensor(bm25_scores(texts, question), dtype=torch.float64)
 
     def _fitting(
         self, second: SecondLook, scorer: Scorer, question: str, rows: Sequence[int]

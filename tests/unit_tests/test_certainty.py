@@ -203,12 +203,14 @@ def test_a_measure_says_what_the_backend_left_out(name):
 # ---------------------------------------------------------------------------------------------- by name
 def test_measures_are_found_by_name_and_none_gives_the_default():
     assert {name: get_measure(name).name for name in MEASURES} == {name: name for name in MEASURES}
-    assert sorted(MEASURES) == ["answer_entropy", "blend", "entropy", "question_likelihood"]
+    assert sorted(MEASURES) == ["answer_entropy", "blend", "entropy", "hybrid", "question_likelihood"]
     assert get_measure(None) is MEASURES[DEFAULT_MEASURE]
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones():
-    with pytest.raises(SettingError, match=r"'bm25'; choose one of answer_entropy, blend, entropy, question_like"):
+    with pytest.raises(
+        SettingError, match=r"'bm25'; choose one of answer_entropy, blend, entropy, hybrid, question_like"
+    ):
         get_measure("bm25")
 
 

@@ -290,7 +290,7 @@ def test_input_that_cannot_be_used(xl3m: XL3M, call: Call, text: Any, question: 
         ({"top_k": -3}, "top_k is -3"),
         ({"token_budget": 0}, "token_budget is 0"),
         ({"token_budget": 5}, r"token_budget is 5 tokens, but the best segment has 4\d; raise token_budget"),
-        ({"measure": "vibes"}, "Unknown measure 'vibes'; choose one of answer_entropy, blend, entropy, quest"),
+        ({"measure": "vibes"}, "Unknown measure 'vibes'; choose one of answer_entropy, blend, entropy, hybrid, quest"),
         ({"keep_first": -1}, "keep_first is -1"),
         ({"keep_last": -1}, "keep_last is -1"),
         ({"top_k": 2, "token_budget": 100}, "top_k and token_budget.*alternatives"),

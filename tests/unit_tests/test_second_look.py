@@ -85,6 +85,11 @@ def test_what_another_segment_explains_better_adds_to_the_doubt():
     assert SecondLook().certainty(evidence, 0).nats == pytest.approx(1.0 + DOUBT_OF_REGRET * (0.0 + 2.0) / 2)
 
 
+@pytest.mark.parametrize(("segments", "read"), [(1, 32), (1_024, 32), (1_056, 33), (4_096, 128), (10**6, 128)])
+def test_how_many_are_read_again(segments: int, read: int):
+    assert SecondLook().reads(segments) == read
+
+
 # ---------------------------------------------------------------------------------------------- in a scoring pass
 @dataclass
 class TwoLooks:
@@ -122,7 +127,10 @@ def run(byte_level_tokenizer):
 
 
 def test_the_best_are_looked_at_again_and_come_before_all_others(run):
-    """The first look likes later segments better, the second has its own mind: the sum of their z decides."""
+    """The first look likes later segments better, the second has its own mind: the sum of their z decides.
+
+    Later segments explain the question worse, by so much that none is over the cap.
+    """
     minds = (2.0, 9.0, 1.0, 4.0)
     scored, scorer = run(
         lambda segment: (-float(segment.index), 0.0),
@@ -136,9 +144,9 @@ def test_the_best_are_looked_at_again_and_come_before_all_others(run):
     by_rank = [segment.index for segment in sorted(kept, key=lambda segment: segment.rank)]
     again = range(last - 3, last + 1)
     certain = {index: -minds[index % 4] for index in again}
+    place = {index: (index - mean(again)) / pstdev(again) for index in again}
     total = {
-        index: (index - mean(again)) / pstdev(again)
-        + (certain[index] - mean(certain.values())) / pstdev(certain.values())
+        index: place[index] + (certain[index] - mean(certain.values())) / pstdev(certain.values()) - 2 * place[index]
         for index in again
     }
     assert by_rank == [*sorted(again, key=lambda index: -total[index]), *range(last - 4, -1, -1)]

@@ -26,7 +26,7 @@ SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of the text
 FilesArgument = Annotated[list[str], typer.Argument(help="Text files or globs; - is standard input.", metavar="FILE…")]
 QuestionOption = Annotated[str, typer.Option("--question", "-q", help="The question.")]
 MeasureOption = Annotated[
-    str | None, typer.Option("--measure", help="blend, entropy, question_likelihood or answer_entropy.")
+    str | None, typer.Option("--measure", help="blend, hybrid, entropy, question_likelihood or answer_entropy.")
 ]
 SegmentOption = Annotated[int | None, typer.Option("--segment-tokens", help="Length of a segment in tokens.")]
 ExitOption = Annotated[
