@@ -172,8 +172,9 @@ class XL3M:
             overlap_tokens: See the class.
             measure: See the class.
             max_new_tokens: See the class.
-            **backend_options: Those of `backends.openai.OpenAIBackend` (`base_url`, `concurrency`, …), or of
-                `backends.ray.RayBackend` (`num_replicas`, `num_gpus_per_replica`, `address`, …).
+            **backend_options: Those of `backends.transformers.TransformersBackend` (`compile`),
+                `backends.openai.OpenAIBackend` (`base_url`, `concurrency`, …) or `backends.ray.RayBackend`
+                (`num_replicas`, `num_gpus_per_replica`, `address`, …).
 
         Raises:
             ModelLoadError: There is no such model, or it is no causal language model.

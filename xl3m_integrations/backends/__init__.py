@@ -56,6 +56,7 @@ def _transformers(
     window: int | None = None,
     batch_tokens: int | None = None,
     exit_layer: int | None = None,
+    compile: bool = False,
     model_options: dict[str, Any] | None = None,
 ) -> Any:
     from xl3m_integrations.backends.loading import load
@@ -75,7 +76,13 @@ def _transformers(
             **(model_options or {}),
         )
     return TransformersBackend(
-        model, tokenizer, template=template, window=window, batch_tokens=batch_tokens, exit_layer=exit_layer
+        model,
+        tokenizer,
+        template=template,
+        window=window,
+        batch_tokens=batch_tokens,
+        exit_layer=exit_layer,
+        compile=compile,
     )
 
 

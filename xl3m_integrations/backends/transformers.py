@@ -19,6 +19,7 @@ from torch import Tensor
 
 from xl3m_integrations.backends.base import Evidence, one_by_one
 from xl3m_integrations.backends.batching import looked_ahead
+from xl3m_integrations.backends.compiling import compiled
 from xl3m_integrations.backends.early_exit import first_layers
 from xl3m_integrations.backends.fingerprint import fingerprint_of
 from xl3m_integrations.backends.kv_cache import KVStore
@@ -44,6 +45,9 @@ class TransformersBackend(Prompting):
         batch_tokens: Tokens of one forward pass; None takes a value that suits the device.
         exit_layer: Decoder layers that scoring runs before the final norm and head; None runs all. What a measure wants
             of all layers (`Needs.all_layers`) and what is generated comes from the whole model.
+        compile: Whether to `torch.compile` the pass of one question over the segments: faster, for documents so long
+            that it makes up for the compiling (tens of seconds, less once torch has cached it). It needs what
+            torch.compile needs, on a CPU a C++ compiler.
 
     Raises:
         ModelLoadError: The tokenizer has no fast backend, or the window is unknown.
@@ -59,6 +63,7 @@ class TransformersBackend(Prompting):
         window: int | None = None,
         batch_tokens: int | None = None,
         exit_layer: int | None = None,
+        compile: bool = False,
     ) -> None:
         super().__init__(tokenizer, template)
         self.model = model.eval()
@@ -72,10 +77,12 @@ class TransformersBackend(Prompting):
         self.vocabulary = model.get_output_embeddings().weight.shape[0]
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
         self.exit_layer = exit_layer
-        self.scoring_model = self.model
+        self.scoring_model = self._forward = self.model
         self._whole = copy(self)
         if exit_layer is not None:
-            self.scoring_model = first_layers(self.model, exit_layer)
+            self.scoring_model = self._forward = first_layers(self.model, exit_layer)
+        if compile:
+            self._forward = compiled(self.scoring_model)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -138,9 +145,11 @@ class TransformersBackend(Prompting):
     @torch.inference_mode()
     def logits(self, ids: Tensor, keep: Tensor | int, **cache: Any) -> Any:
         """What the scoring model gives, logits at the kept positions: an int keeps the last, a tensor names them."""
+        # Compiled code is made for whole batches without a cache; anything else would have it compiled once more.
+        forward = self.scoring_model if len(ids) == 1 or cache.get("use_cache", True) else self._forward
         if self._keeps_logits:
-            return self.scoring_model(input_ids=ids, logits_to_keep=keep, **cache)
-        output = self.scoring_model(input_ids=ids, **cache)
+            return forward(input_ids=ids, logits_to_keep=keep, **cache)
+        output = forward(input_ids=ids, **cache)
         output.logits = output.logits[:, -keep:] if isinstance(keep, int) else output.logits[:, keep]
         return output
 

@@ -33,6 +33,7 @@ from xl3m_integrations.cli.console import (
 from xl3m_integrations.cli.files import read_files
 from xl3m_integrations.cli.options import (
     Choosing,
+    CompileOption,
     DebugOption,
     DeviceOption,
     DtypeOption,
@@ -219,6 +220,7 @@ def bench(
     measure: MeasureOption = None,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
+    compile: CompileOption = None,
     shape: Annotated[
         str | None, typer.Option("--shape", help="Time a random model of this shape instead: tiny, 0.5b or 7b.")
     ] = None,
@@ -246,7 +248,7 @@ def bench(
 
         wanted = str(tokens) if lengths is None else lengths
         limit = 60.0 if time_limit is None else time_limit
-        load = partial(load_engine, model, measure=measure, device=device, dtype=dtype)
+        load = partial(load_engine, model, measure=measure, device=device, dtype=dtype, compile=compile)
         run_peers(load, wanted, seed, repeats, limit, plots, as_json=as_json)
         return
     if (lengths, time_limit, plots) != (None, None, None):
@@ -256,7 +258,8 @@ def bench(
 
         run_shape(shape, tokens, seed, repeats, device=device, dtype=dtype, measure=measure, as_json=as_json)
         return
-    speed = measure_speed(load_engine(model, measure=measure, device=device, dtype=dtype), tokens, repeats, seed)
+    xl3m = load_engine(model, measure=measure, device=device, dtype=dtype, compile=compile)
+    speed = measure_speed(xl3m, tokens, repeats, seed)
     if as_json:
         print(json.dumps(asdict(speed) | {"seed": seed}))  # noqa: T201
         return

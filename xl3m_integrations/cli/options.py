@@ -32,6 +32,9 @@ SegmentOption = Annotated[int | None, typer.Option("--segment-tokens", help="Len
 ExitOption = Annotated[
     int | None, typer.Option("--exit-layer", help="Score from so many of the model's layers; faster, finds less.")
 ]
+CompileOption = Annotated[
+    bool | None, typer.Option("--compile", help="torch.compile the model: faster, for long texts.", show_default=False)
+]
 HtmlOption = Annotated[
     Path | None, typer.Option("--html", help="Write the certainty map to this file.", metavar="FILE")
 ]
@@ -56,6 +59,7 @@ class Loading:
     device: DeviceOption = None
     dtype: DtypeOption = None
     exit_layer: ExitOption = None
+    compile: CompileOption = None
     base_url: Annotated[
         str | None, _server("--base-url", help="Address, such as http://localhost:8000/v1. Key: $OPENAI_API_KEY.")
     ] = None

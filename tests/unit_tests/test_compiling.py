@@ -1,0 +1,41 @@
+"""A compiled scoring pass gives what the plain one gives."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+from models import assert_same, shared_model, shared_tokenizer, text_of
+
+from xl3m_integrations import XL3M, SettingError
+from xl3m_integrations.backends.transformers import TransformersBackend
+
+needs_compiler = pytest.mark.skipif(shutil.which("c++") is None, reason="there is no C++ compiler")
+TEXT = text_of(3_000, seed=21)
+
+
+def engine(*, compile: bool) -> XL3M:
+    backend = TransformersBackend(shared_model(), shared_tokenizer(), batch_tokens=500, compile=compile)
+    return XL3M(backend, backend)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, of its compiler
+@needs_compiler
+def test_compiled_is_plain():
+    plain, compiled = engine(compile=False), engine(compile=True)
+    for question in ("Who?", "What is the special magic number for the harbour?"):
+        assert_same(compiled.select(TEXT, question, top_k=10**6), plain.select(TEXT, question, top_k=10**6))
+        assert compiled.answer(TEXT, question).text == plain.answer(TEXT, question).text
+    assert_same(compiled.select_many(TEXT, ["Who?", "Why?"], top_k=10**6)[1], plain.select(TEXT, "Why?", top_k=10**6))
+
+
+def test_where_compiling_fails_the_error_says_so(monkeypatch: pytest.MonkeyPatch):
+    def broken(*args, **kwargs):
+        raise RuntimeError("no compiler here")
+
+    torch._dynamo.reset()
+    monkeypatch.setattr("xl3m_integrations.backends.compiling.BACKEND", broken)
+    with pytest.raises(SettingError, match=r"torch\.compile fails on LlamaForCausalLM.*no compiler here"):
+        engine(compile=True).select(TEXT, "Who?")
