@@ -25,10 +25,10 @@ def engine(*, compile: bool) -> XL3M:
 @needs_compiler
 def test_compiled_is_plain():
     plain, compiled = engine(compile=False), engine(compile=True)
-    for question in ("Who?", "What is the special magic number for the harbour?"):
-        assert_same(compiled.select(TEXT, question, top_k=10**6), plain.select(TEXT, question, top_k=10**6))
-        assert compiled.answer(TEXT, question).text == plain.answer(TEXT, question).text
-    assert_same(compiled.select_many(TEXT, ["Who?", "Why?"], top_k=10**6)[1], plain.select(TEXT, "Why?", top_k=10**6))
+    question = "What is the special magic number for the harbour?"
+    expected = plain.select(TEXT, question, top_k=10**6)
+    assert_same(compiled.select(TEXT, question, top_k=10**6), expected)
+    assert_same(compiled.select_many(TEXT, ["Who?", question], top_k=10**6)[1], expected)
 
 
 def test_where_compiling_fails_the_error_says_so(monkeypatch: pytest.MonkeyPatch):
