@@ -54,12 +54,12 @@ def test_tables_file_and_plots(model: str, tmp_path: Path):
 
 def test_another_exit_layer_ranks_otherwise(model: str):
     bodies = [
-        json.loads(run(model, "--tasks", "kv", "--lengths", "600", "--json", "-", *how).stdout)
-        for how in ((), ("--exit-layer", "1"))
+        json.loads(run(model, "--tasks", "kv", "--lengths", "3000", "--json", "-", *how).stdout)
+        for how in (("--measure", "entropy"), ("--measure", "entropy", "--exit-layer", "1"))
     ]
     assert [body["settings"]["exit_layer"] for body in bodies] == [None, 1]
-    certainties = [[record["certainty"] for record in body["records"]] for body in bodies]
-    assert certainties[0] != certainties[1]
+    ranks = [[record["ranks"] for record in body["records"]] for body in bodies]
+    assert ranks[0] != ranks[1]
 
 
 def test_json_to_the_output_is_one_object_and_what_python_gives(model: str):
