@@ -169,7 +169,7 @@ async def test_the_loop_is_not_blocked(llm: XL3MLLM, call: str) -> None:
 async def test_cancelling_stops_the_work(xl3m: XL3M, llm: XL3MLLM, call: str, monkeypatch: pytest.MonkeyPatch) -> None:
     started, stopped = threading.Event(), threading.Event()
 
-    def forever(texts: Any, question: str, *, progress: Any, **how: Any) -> Any:
+    def forever(texts: Any, questions: Any, *, progress: Any, **how: Any) -> Any:
         started.set()
         try:
             while True:
@@ -178,7 +178,7 @@ async def test_cancelling_stops_the_work(xl3m: XL3M, llm: XL3MLLM, call: str, mo
             stopped.set()
             raise
 
-    monkeypatch.setattr(xl3m, "select_documents", forever)
+    monkeypatch.setattr(xl3m, "select_documents_many", forever)
     task = asyncio.ensure_future(CALLS[call](llm))
     assert await asyncio.to_thread(started.wait, 60)
     task.cancel()
