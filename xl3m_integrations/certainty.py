@@ -275,8 +275,10 @@ class SecondLook(_PlainQuestion):
         most: The same, at most.
         answer_tokens: How many tokens of the greedy answer to look at, at most.
         cap: Most that one token of the question counts in the regret, in nats.
-        regret_weight: Weight of the regret in the final score. Certainty alone prefers what is said as the model has
-            often seen it; that the segment explains the question, word by word, holds for other wordings too.
+        regret_weight: Weight of the regret in the final score, at most. Certainty alone prefers what is said as the
+            model has often seen it; that the segment explains the question, word by word, holds for other wordings too.
+        full_regret: Regret of the most certain segment, in nats, from which on it has that weight; below, it has as
+            much less as certainty's own choice leaves less unexplained.
     """
 
     segments: int = 32
@@ -284,7 +286,8 @@ class SecondLook(_PlainQuestion):
     most: int = 128
     answer_tokens: int = 12
     cap: float = 4.0
-    regret_weight: float = 2.0
+    regret_weight: float = 3.0
+    full_regret: float = 0.5
     name: ClassVar[str] = "second_look"
     columns: ClassVar[tuple[str, ...]] = ()  # entropy, the answer's mean entropy, then one per token of the question
 
@@ -308,8 +311,10 @@ class SecondLook(_PlainQuestion):
 
     def combined(self, first: Tensor, evidence: Tensor) -> Tensor:
         """[N] final scores over these segments: z(first look) + z(answer's certainty) + weight x z(-regret)."""
-        explained = self.regret_weight * standardised(-self.regret(evidence))
-        return standardised(first) + standardised(self.score(evidence)) + explained
+        certain = standardised(first) + standardised(self.score(evidence))
+        regret = self.regret(evidence)
+        weight = self.regret_weight * (regret[certain.argmax()] / self.full_regret).clamp(max=1)
+        return certain + weight * standardised(-regret)
 
     def regret(self, evidence: Tensor) -> Tensor:
         """[N], in nats; see the function of this name."""
