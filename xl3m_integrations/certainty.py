@@ -282,10 +282,10 @@ class SecondLook(_PlainQuestion):
     """
 
     segments: int = 32
-    share: float = 1 / 32
+    share: float = 1 / 16
     most: int = 128
     answer_tokens: int = 12
-    cap: float = 4.0
+    cap: float = 8.0
     regret_weight: float = 3.0
     full_regret: float = 0.5
     name: ClassVar[str] = "second_look"
