@@ -260,8 +260,8 @@ class AnswerEntropy(_PlainQuestion):
 
 # Fitted by logistic regression on the bundled model's answers, half of them to questions that the text does not answer.
 DOUBT_OF_REGRET = 0.5  # share of the regret that adds to the entropy
-EVEN_DOUBT = 0.3  # nats at which the probability is one half
-DOUBT_SCALE = 0.15  # nats
+EVEN_DOUBT = 0.35  # nats at which the probability is one half
+DOUBT_SCALE = 0.17  # nats
 
 
 @dataclass(frozen=True, slots=True)
