@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import runpy
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,11 @@ each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 def code_cells(notebook: Any) -> Iterator[Any]:
     return (cell for cell in notebook.cells if cell.cell_type == "code")
+
+
+def kinds(cell: Any) -> list[str]:
+    """What a cell shows. In how many pieces it prints depends on how fast the machine is."""
+    return [kind for kind, _ in groupby(output.output_type for output in cell.outputs)]
 
 
 def without_pictures(notebook: Any) -> str:
@@ -66,5 +72,4 @@ def test_it_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     before = nbformat.read(path, as_version=4)
     after = REFRESH["executed"](path, str(tmp_path))
     assert [cell.source for cell in after.cells] == [cell.source for cell in before.cells]
-    shown = [[output.output_type for output in cell.outputs] for cell in code_cells(after)]
-    assert shown == [[output.output_type for output in cell.outputs] for cell in code_cells(before)]
+    assert [kinds(cell) for cell in code_cells(after)] == [kinds(cell) for cell in code_cells(before)]
