@@ -8,7 +8,7 @@ import random
 import re
 import signal
 from collections.abc import Iterator
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +109,19 @@ def test_a_stream_is_cut_no_further_than_the_replicas_need(replicated: XL3M):
     assert read < 60
 
 
-@pytest.mark.skip(reason="known fault: after several kills Ray may lose a task, and the run then waits for ever")
+def test_runs_left_early_lose_nothing_of_the_next(serial: XL3M, replicated: XL3M):
+    expected = alone(serial).scores
+    for taken in RNG.sample(range(1, 80), 12):
+        segments = replicated.segmenter.segments(repeat(TEXT))
+        running = replicated.scorer.evidence(segments, FACT.question, replicated.measure)
+        assert len(list(islice(running, taken))) == taken
+        running.close()
+        writing = replicated.scorer.complete("The harbour was", max_new_tokens=taken, min_new_tokens=taken)
+        next(writing)
+        writing.close()
+        assert alone(replicated).scores == expected
+
+
 def test_a_replica_killed_again_and_again_changes_nothing(serial: XL3M, replicated: XL3M):
     expected = alone(serial)
     reports = 0

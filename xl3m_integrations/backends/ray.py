@@ -163,28 +163,26 @@ class RayBackend(Prompting):
         running: dict[Any, int] = {}  # reference -> the copy that reads it
         busy = [0] * len(self._replicas)
         more = True
-        try:
-            while True:
-                while more and len(waiting) < HELD * len(busy) and min(busy) < AHEAD:
-                    group = next(groups, None)
-                    if group is None:
-                        more = False
-                        break
-                    idlest = busy.index(min(busy))
-                    reference = self._score(idlest, group, question, measure)
-                    waiting.append((group, reference))
-                    running[reference] = idlest
-                    busy[idlest] += 1
-                if not waiting:
-                    return
-                if waiting[0][1] in running:
-                    busy[running.pop(self._first(list(running)))] -= 1
-                    continue
-                group, reference = waiting.popleft()
-                yield from zip(group, self._result(group, reference, question, measure), strict=True)
-        finally:
-            for reference in running:
-                self._ray.cancel(reference)
+        # Left early, it lets the copies finish what is under way: Ray forgets the number of a task that is cancelled
+        # before it began, and the copy then waits for that number for ever.
+        while True:
+            while more and len(waiting) < HELD * len(busy) and min(busy) < AHEAD:
+                group = next(groups, None)
+                if group is None:
+                    more = False
+                    break
+                idlest = busy.index(min(busy))
+                reference = self._score(idlest, group, question, measure)
+                waiting.append((group, reference))
+                running[reference] = idlest
+                busy[idlest] += 1
+            if not waiting:
+                return
+            if waiting[0][1] in running:
+                busy[running.pop(self._first(list(running)))] -= 1
+                continue
+            group, reference = waiting.popleft()
+            yield from zip(group, self._result(group, reference, question, measure), strict=True)
 
     def _score(self, replica: int, group: Sequence[Segment], question: str, measure: Measure) -> Any:
         bare = [Segment(one.index, one.start, one.end, "", tuple(one.ids), one.document) for one in group]
