@@ -10,6 +10,7 @@ from itertools import islice
 import pytest
 from langchain_core.documents import Document
 from llama_index.core.schema import NodeWithScore, TextNode
+from lockers import QUERY, rain_around_the_fact
 
 from xl3m_integrations import XL3M, langchain, llama_index
 from xl3m_integrations.types import Segment
@@ -31,9 +32,7 @@ def test_a_missing_framework_is_named_with_its_install_command(package: str, fra
     assert f'pip install "xl3m-integrations[{extra}]"' in done.stderr.splitlines()[-1]
 
 
-RAIN = "It rained again, and the ferry left on time. "
-LONG = RAIN * 60 + "The pin of the blue locker is 7781. " + RAIN * 60
-QUERY = "What is the pin of the blue locker?"
+LONG = rain_around_the_fact(60)
 PROMPT = f"{LONG}\n\nQuestion: {QUERY}\nAnswer:"
 
 ADAPTERS: dict[str, Callable[..., object]] = {

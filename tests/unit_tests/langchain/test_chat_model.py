@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 from copy import deepcopy
 from typing import Any
 
 import pytest
+from event_loop import ticks_during
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import Runnable, RunnableLambda
+from lockers import FACT, QUERY, RAIN, rain_around_the_fact
 
 from xl3m_integrations import XL3M, InputError, SettingError
 from xl3m_integrations.langchain import ChatXL3M
 
-RAIN = "It rained again, and the ferry left on time. "
-FACT = "The pin of the blue locker is 7781. "
-QUESTION = "What is the pin of the blue locker?"
-PASTED = RAIN * 120 + FACT + RAIN * 120
+PASTED = rain_around_the_fact(120)
 
 
 class Recorder(BaseChatModel):
@@ -56,17 +54,17 @@ def wrapped(xl3m: XL3M, recorder: Recorder, window: int = 500, **settings: Any) 
 
 
 def test_messages_that_fit_reach_the_reader_as_they_are(xl3m: XL3M, recorder: Recorder) -> None:
-    messages = [SystemMessage("Be brief."), HumanMessage(FACT + QUESTION)]
+    messages = [SystemMessage("Be brief."), HumanMessage(f"{FACT} {QUERY}")]
     wrapped(xl3m, recorder).invoke(messages)
     assert recorder.seen == [messages]
 
 
 def test_system_and_question_stay_verbatim_and_a_pasted_document_is_cut(xl3m: XL3M, recorder: Recorder) -> None:
-    messages = [SystemMessage("Answer in one word."), HumanMessage(f"{PASTED}\n\n{QUESTION}")]
+    messages = [SystemMessage("Answer in one word."), HumanMessage(f"{PASTED}\n\n{QUERY}")]
     wrapped(xl3m, recorder).invoke(messages)
     system, human = recorder.seen[0]
     assert system == messages[0]
-    assert human.text.endswith(f"\n\n{QUESTION}") and FACT.strip() in human.text
+    assert human.text.endswith(f"\n\n{QUERY}") and FACT in human.text
     assert len(human.text) < len(PASTED) / 4
 
 
@@ -77,12 +75,12 @@ def test_long_tool_outputs_and_old_turns_are_cut_in_place(xl3m: XL3M, recorder: 
         AIMessage("", tool_calls=[call]),
         ToolMessage(PASTED, tool_call_id="1"),
         AIMessage("It is a log of rain. " * 40),
-        HumanMessage(QUESTION),
+        HumanMessage(QUERY),
     ]
     wrapped(xl3m, recorder).invoke(messages)
     read = recorder.seen[0]
     tool = next(message for message in read if isinstance(message, ToolMessage))
-    assert tool.tool_call_id == "1" and FACT.strip() in tool.text and len(tool.text) < len(PASTED) / 4
+    assert tool.tool_call_id == "1" and FACT in tool.text and len(tool.text) < len(PASTED) / 4
     kept = iter(message.type for message in messages)
     assert all(message.type in kept for message in read)  # in their order
     assert read[:2] == messages[:2] and read[-1] == messages[-1]
@@ -90,31 +88,31 @@ def test_long_tool_outputs_and_old_turns_are_cut_in_place(xl3m: XL3M, recorder: 
 
 def test_everything_fits_the_readers_window(xl3m: XL3M, recorder: Recorder) -> None:
     for window in (300, 500, 900):
-        wrapped(xl3m, recorder, window).invoke([HumanMessage(f"{PASTED}\n\n{QUESTION}")])
+        wrapped(xl3m, recorder, window).invoke([HumanMessage(f"{PASTED}\n\n{QUERY}")])
         assert len(recorder.seen[-1][0].text) / 3 < window
 
 
 def test_messages_are_not_mutated(chat: ChatXL3M) -> None:
-    messages = [SystemMessage("Be brief."), HumanMessage([{"type": "text", "text": f"{PASTED}\n\n{QUESTION}"}])]
+    messages = [SystemMessage("Be brief."), HumanMessage([{"type": "text", "text": f"{PASTED}\n\n{QUERY}"}])]
     before = deepcopy(messages)
     chat.invoke(messages)
     assert messages == before
 
 
 def test_what_was_kept_is_told(chat: ChatXL3M) -> None:
-    text = f"{PASTED}\n\n{QUESTION}"
+    text = f"{PASTED}\n\n{QUERY}"
     answer = chat.invoke([HumanMessage(text)])
     assert isinstance(answer, AIMessage)
     (cut,) = answer.response_metadata["xl3m_spans"]
     assert cut["message"] == 0
-    assert any(FACT.strip() in text[start:end] for start, end in cut["spans"])
+    assert any(FACT in text[start:end] for start, end in cut["spans"])
     usage = answer.usage_metadata
     assert usage is not None and usage["input_tokens"] + usage["output_tokens"] == usage["total_tokens"]
     assert 0 < usage["input_tokens"] <= chat.engine.window - 10
 
 
 def test_streamed_is_the_same_as_invoked(chat: ChatXL3M) -> None:
-    messages = [HumanMessage(f"{PASTED}\n\n{QUESTION}")]
+    messages = [HumanMessage(f"{PASTED}\n\n{QUERY}")]
     chunks = list(chat.stream(messages))
     whole = chunks[0]
     for chunk in chunks[1:]:
@@ -126,21 +124,15 @@ def test_streamed_is_the_same_as_invoked(chat: ChatXL3M) -> None:
 
 
 async def test_async_gives_the_same_and_leaves_the_loop_free(chat: ChatXL3M) -> None:
-    messages = [HumanMessage(f"{PASTED}\n\n{QUESTION}")]
-    ticks = 0
+    messages = [HumanMessage(f"{PASTED}\n\n{QUERY}")]
 
-    async def tick() -> None:
-        nonlocal ticks
-        while True:
-            ticks += 1
-            await asyncio.sleep(0)
+    async def stream() -> str:
+        return "".join([chunk.text async for chunk in chat.astream(messages)])
 
-    ticking = asyncio.create_task(tick())
-    answer = await chat.ainvoke(messages)
-    streamed = "".join([chunk.text async for chunk in chat.astream(messages)])
-    ticking.cancel()
+    answer, while_invoked = await ticks_during(chat.ainvoke(messages))
+    streamed, while_streamed = await ticks_during(stream())
     assert answer.text == streamed.strip() == chat.invoke(messages).text
-    assert ticks > 20
+    assert min(while_invoked, while_streamed) > 20
 
 
 def test_a_conversation_without_a_human_turn_is_refused(chat: ChatXL3M) -> None:
@@ -152,7 +144,7 @@ def test_images_are_refused_by_the_own_model_and_left_to_a_wrapped_one(
     xl3m: XL3M, chat: ChatXL3M, recorder: Recorder
 ) -> None:
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
-    message = HumanMessage([{"type": "text", "text": f"{PASTED}\n\n{QUESTION}"}, image])
+    message = HumanMessage([{"type": "text", "text": f"{PASTED}\n\n{QUERY}"}, image])
     with pytest.raises(InputError, match="image_url"):
         chat.invoke([message])
     wrapped(xl3m, recorder).invoke([message])
@@ -162,7 +154,7 @@ def test_images_are_refused_by_the_own_model_and_left_to_a_wrapped_one(
 
 def test_a_question_that_fills_the_window_is_refused(chat: ChatXL3M) -> None:
     with pytest.raises(InputError, match="window"):
-        chat.invoke([SystemMessage(RAIN * 300), HumanMessage(QUESTION)])
+        chat.invoke([SystemMessage(RAIN * 300), HumanMessage(QUERY)])
 
 
 def test_a_reader_without_a_known_window_is_refused(xl3m: XL3M, recorder: Recorder) -> None:
@@ -172,7 +164,7 @@ def test_a_reader_without_a_known_window_is_refused(xl3m: XL3M, recorder: Record
 
 def test_tools_and_structured_output_of_a_wrapped_model_pass_through(xl3m: XL3M, recorder: Recorder) -> None:
     chat = wrapped(xl3m, recorder)
-    messages = [HumanMessage(f"{PASTED}\n\n{QUESTION}")]
+    messages = [HumanMessage(f"{PASTED}\n\n{QUERY}")]
     assert chat.bind_tools([print, len]).invoke(messages).text == "2 tools for 1 messages"
     assert chat.with_structured_output({}).invoke(messages)["characters"] < len(PASTED) / 4
 
@@ -185,8 +177,9 @@ def test_the_own_model_says_that_it_calls_no_tools(chat: ChatXL3M) -> None:
 
 def test_neighbouring_messages_of_one_role_are_accepted(chat: ChatXL3M) -> None:
     said = [HumanMessage("Hello."), HumanMessage("Are you there?"), AIMessage("Yes."), AIMessage("I am.")]
-    messages = [*said, HumanMessage(QUESTION)]
-    assert isinstance(chat.invoke(messages).text, str)
+    joined = [HumanMessage("Hello.\n\nAre you there?"), AIMessage("Yes.\n\nI am.")]
+    answer, expected = (chat.invoke([*before, HumanMessage(QUERY)]) for before in (said, joined))
+    assert (answer.text, answer.usage_metadata) == (expected.text, expected.usage_metadata)
 
 
 def test_the_template_is_the_models(chat: ChatXL3M) -> None:

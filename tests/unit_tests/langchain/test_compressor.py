@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from copy import deepcopy
 
 import pytest
+from event_loop import assert_cancelling_stops, ticks_during
 from langchain_classic.retrievers import ContextualCompressionRetriever
 from langchain_classic.retrievers.document_compressors import DocumentCompressorPipeline
 from langchain_core.callbacks import BaseCallbackHandler, CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnableLambda, RunnablePassthrough
+from lockers import FACT, QUERY, RAIN, rain_around_the_fact
 from pydantic import ValidationError
 
 from xl3m_integrations import XL3M, InputError, SettingError
 from xl3m_integrations.langchain import XL3MCompressor
-
-QUERY = "What is the pin of the blue locker?"
-FACT = "The pin of the blue locker is 7781."
-RAIN = "It rained again, and the ferry left on time. "
 
 
 @pytest.fixture
 def documents() -> list[Document]:
     return [
         Document(id="a", page_content=RAIN * 60, metadata={"source": "a.txt", "tags": ["x"]}),
-        Document(id="b", page_content=RAIN * 40 + FACT + " " + RAIN * 40, metadata={"source": "b.txt", "page": 7}),
+        Document(id="b", page_content=rain_around_the_fact(40), metadata={"source": "b.txt", "page": 7}),
         Document(page_content="Nothing to see here.", metadata={}),
         Document(id="d", page_content=FACT, metadata={"source": "d.txt"}),
     ]
@@ -127,19 +124,8 @@ def test_an_engine_and_a_model_exclude_each_other_and_unknown_arguments_are_refu
 
 async def test_async_gives_the_same_and_leaves_the_loop_free(xl3m: XL3M, documents: list[Document]) -> None:
     compressor = XL3MCompressor(xl3m=xl3m, top_k=3)
-    ticks, done = 0, asyncio.Event()
-
-    async def tick() -> None:
-        nonlocal ticks
-        while not done.is_set():
-            ticks += 1
-            await asyncio.sleep(0)
-
-    ticking = asyncio.create_task(tick())
     long = [*documents, Document(id="long", page_content=RAIN * 2_000)]
-    kept = await compressor.acompress_documents(long, QUERY)
-    done.set()
-    await ticking
+    kept, ticks = await ticks_during(compressor.acompress_documents(long, QUERY))
     assert kept == compressor.compress_documents(long, QUERY)
     assert ticks > 20
 
@@ -156,12 +142,8 @@ async def test_cancelling_stops_the_work(xl3m: XL3M) -> None:
 
     compressor = XL3MCompressor(xl3m=xl3m, top_k=1)
     huge = [Document(page_content=RAIN * 40_000)]
-    task = asyncio.create_task(compressor.acompress_documents(huge, QUERY, callbacks=[Watch()]))
-    await asyncio.to_thread(started.wait, 60)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert await asyncio.to_thread(stopped.wait, 60)
+    work = compressor.acompress_documents(huge, QUERY, callbacks=[Watch()])
+    await assert_cancelling_stops(work, started, stopped)
 
 
 def test_callbacks_hear_start_progress_selection_and_end(xl3m: XL3M, documents: list[Document]) -> None:

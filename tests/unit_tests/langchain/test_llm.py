@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from event_loop import ticks_during
 from langchain_core.caches import InMemoryCache
 from langchain_core.callbacks import BaseCallbackHandler, CallbackManagerForLLMRun
 from langchain_core.language_models import FakeListChatModel
 from langchain_core.language_models.llms import LLM
 from langchain_core.outputs import GenerationChunk
+from lockers import FACT, QUERY, RAIN, rain_around_the_fact
 from pydantic import ValidationError
 
 from xl3m_integrations import XL3M, InputError, SettingError
+from xl3m_integrations.backends.transformers import TransformersBackend
 from xl3m_integrations.langchain import XL3MLLM
 
-RAIN = "It rained again, and the ferry left on time. "
-FACT = "The pin of the blue locker is 7781. "
 HEAD = "Answer the question from the text.\n\n"
-TAIL = "\n\nQuestion: What is the pin of the blue locker?\nAnswer:"
-LONG = HEAD + RAIN * 150 + FACT + RAIN * 150 + TAIL
-SHORT = FACT + TAIL
+TAIL = f"\n\nQuestion: {QUERY}\nAnswer:"
+LONG = HEAD + rain_around_the_fact(150) + TAIL
+SHORT = f"{FACT} {TAIL}"
 
 
 class Recorder(LLM):
@@ -57,7 +59,7 @@ def test_instructions_and_question_reach_the_reader_verbatim_and_the_context_is_
     XL3MLLM(xl3m=xl3m, llm=reader).invoke(LONG)
     (prompt,) = reader.seen
     assert prompt.startswith(HEAD) and prompt.endswith(TAIL)
-    assert FACT.strip() in prompt
+    assert FACT in prompt
     assert len(prompt) < len(LONG) / 4
 
 
@@ -73,25 +75,25 @@ def test_spans_are_places_in_the_prompt(llm: XL3MLLM) -> None:
     info = llm.generate([LONG]).generations[0][0].generation_info
     assert info is not None and info["prompt_tokens"] <= llm.engine.window
     texts = [LONG[start:end] for start, end in info["xl3m_spans"]]
-    assert any(FACT.strip() in text for text in texts)
+    assert any(FACT in text for text in texts)
     assert len(info["xl3m_scores"]) >= len(texts)
 
 
 def test_a_question_given_at_call_time_is_what_the_scorer_is_asked(xl3m: XL3M) -> None:
     reader = Recorder(seen=[])
     llm = XL3MLLM(xl3m=xl3m, llm=reader, top_k=2)
-    text = RAIN * 150 + FACT + RAIN * 150
-    llm.invoke(text, question="What is the pin of the blue locker?")
-    assert reader.seen[0].endswith("\n\nWhat is the pin of the blue locker?")
-    assert FACT.strip() in reader.seen[0]
+    text = rain_around_the_fact(150)
+    llm.invoke(text, question=QUERY)
+    assert reader.seen[0].endswith(f"\n\n{QUERY}")
+    assert FACT in reader.seen[0]
 
 
 def test_a_delimiter_marks_the_context(xl3m: XL3M) -> None:
     reader = Recorder(seen=[])
-    prompt = "Be brief.<<>>" + RAIN * 200 + FACT + "<<>>What is the pin of the blue locker? Say only the number."
+    prompt = f"Be brief.<<>>{rain_around_the_fact(200, 0)}<<>>{QUERY} Say only the number."
     XL3MLLM(xl3m=xl3m, llm=reader, delimiter="<<>>").invoke(prompt)
     assert reader.seen[0].startswith("Be brief.") and reader.seen[0].endswith("Say only the number.")
-    assert "<<>>" not in reader.seen[0] and FACT.strip() in reader.seen[0]
+    assert "<<>>" not in reader.seen[0] and FACT in reader.seen[0]
 
 
 def test_a_delimiter_that_does_not_mark_anything_is_refused(xl3m: XL3M) -> None:
@@ -127,31 +129,28 @@ def test_a_batch_gives_the_same_as_one_by_one(llm: XL3MLLM) -> None:
 
 
 async def test_the_loop_stays_free(llm: XL3MLLM) -> None:
-    ticks = 0
+    async def stream() -> list[str]:
+        return [piece async for piece in llm.astream(LONG)]
 
-    async def tick() -> None:
-        nonlocal ticks
-        while True:
-            ticks += 1
-            await asyncio.sleep(0)
-
-    ticking = asyncio.create_task(tick())
-    await llm.ainvoke(LONG)
-    during = ticks
-    async for _ in llm.astream(LONG):
-        pass
-    ticking.cancel()
-    assert during > 20 and ticks > during + 20
+    for call in (llm.ainvoke(LONG), stream()):
+        _, ticks = await ticks_during(call)
+        assert ticks > 20
 
 
-async def test_cancelling_a_stream_stops_the_model(xl3m: XL3M) -> None:
-    llm = XL3MLLM(xl3m=xl3m, max_tokens=400)
+async def test_cancelling_a_stream_stops_the_model(llm: XL3MLLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = threading.Event()
+
+    def endless(self: Any, prompt: str, **options: Any) -> Iterator[str]:
+        try:
+            while True:
+                yield "rain "
+        finally:
+            closed.set()
+
+    monkeypatch.setattr(TransformersBackend, "complete", endless)
     async for _ in llm.astream("Once upon a time"):
         break
-    alive = [thread for thread in threading.enumerate() if thread.name == "xl3m-generate"]
-    for thread in alive:
-        await asyncio.to_thread(thread.join, 30)
-        assert not thread.is_alive()
+    assert await asyncio.to_thread(closed.wait, 60)
 
 
 def test_stop_ends_the_answer_and_is_left_out(llm: XL3MLLM) -> None:

@@ -5,19 +5,16 @@ from __future__ import annotations
 import pytest
 from langchain_core.documents import Document
 from langchain_core.runnables import RunnableLambda, RunnablePassthrough
+from lockers import FACT, QUERY, RAIN, rain_around_the_fact
 
 from xl3m_integrations import XL3M
 from xl3m_integrations.langchain import XL3MRetriever
 from xl3m_integrations.segmentation import Segmenter
 
-RAIN = "It rained again, and the ferry left on time. "
-FACT = "The pin of the blue locker is 7781. "
-QUERY = "What is the pin of the blue locker?"
-
 
 @pytest.fixture
 def retriever(xl3m: XL3M) -> XL3MRetriever:
-    texts = [RAIN * 80, RAIN * 60 + FACT + RAIN * 60, RAIN * 10]
+    texts = [RAIN * 80, rain_around_the_fact(60), RAIN * 10]
     return XL3MRetriever.from_texts(texts, [{"n": n} for n in range(3)], xl3m=xl3m, k=3)
 
 
@@ -29,7 +26,7 @@ def test_passages_come_best_first_with_their_place(retriever: XL3MRetriever) -> 
         source = retriever.documents[passage.metadata["n"]].page_content
         start = passage.metadata["start_index"]
         assert source[start : start + len(passage.page_content)] == passage.page_content
-    assert any(FACT.strip() in passage.page_content for passage in passages)
+    assert any(FACT in passage.page_content for passage in passages)
 
 
 def test_k_can_be_given_with_the_call(retriever: XL3MRetriever) -> None:

@@ -6,6 +6,7 @@ import random
 from typing import Any
 
 import pytest
+from asking import LONG
 from llama_index.core import Document, MockEmbedding, VectorStoreIndex
 from llama_index.core.chat_engine import ContextChatEngine, SimpleChatEngine
 from llama_index.core.llms import ChatMessage
@@ -15,15 +16,11 @@ from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.response_synthesizers import ResponseMode, get_response_synthesizer
 from llama_index.core.schema import NodeWithScore, TextNode
 from llama_index.core.workflow import Context, Event, StartEvent, StopEvent, Workflow, step
+from lockers import FACT, QUERY, RAIN
 
 from xl3m_integrations import XL3M
-from xl3m_integrations.backends.transformers import TransformersBackend
 from xl3m_integrations.llama_index import XL3MLLM, XL3MPostprocessor, XL3MRetriever
 
-QUERY = "What is the pin of the blue locker?"
-FACT = "The pin of the blue locker is 7781."
-RAIN = "It rained again, and the ferry left on time. "
-LONG = RAIN * 40 + FACT + " " + RAIN * 40
 MODES = [ResponseMode.COMPACT, ResponseMode.REFINE, ResponseMode.TREE_SUMMARIZE]
 
 
@@ -32,24 +29,10 @@ def llm(xl3m: XL3M) -> XL3MLLM:
     return XL3MLLM(xl3m=xl3m, max_new_tokens=8)
 
 
-@pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the own model is given to complete."""
-    seen: list[str] = []
-    complete = TransformersBackend.complete
-
-    def spy(self: Any, prompt: str, **options: Any) -> Any:
-        seen.append(prompt)
-        return complete(self, prompt, **options)
-
-    monkeypatch.setattr(TransformersBackend, "complete", spy)
-    return seen
-
-
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("streaming", [False, True])
 async def test_in_a_query_engine(
-    xl3m: XL3M, llm: XL3MLLM, calls: list[str], mode: ResponseMode, streaming: bool
+    xl3m: XL3M, llm: XL3MLLM, read: list[Any], mode: ResponseMode, streaming: bool
 ) -> None:
     retriever = XL3MRetriever.from_texts([LONG], similarity_top_k=3, xl3m=xl3m)
     engine = RetrieverQueryEngine.from_args(
@@ -63,8 +46,8 @@ async def test_in_a_query_engine(
     text = str(response)
     found = response.source_nodes
     assert 1 <= len(found) <= 2 and all(node.node.metadata["xl3m_spans"] for node in found)
-    assert all(QUERY in prompt for prompt in calls) and calls
-    assert len(calls) == (len(found) if mode == ResponseMode.REFINE else 1)
+    assert all(QUERY in prompt for prompt, _ in read) and read
+    assert len(read) == (len(found) if mode == ResponseMode.REFINE else 1)
     later = await engine.aquery(QUERY)
     assert [node.node.node_id for node in later.source_nodes] == [node.node.node_id for node in found]
     if not streaming:
@@ -72,16 +55,16 @@ async def test_in_a_query_engine(
 
 
 @pytest.mark.parametrize("mode", [ResponseMode.COMPACT, ResponseMode.TREE_SUMMARIZE])
-def test_nine_thousand_words_are_one_call(llm: XL3MLLM, calls: list[str], mode: ResponseMode) -> None:
+def test_nine_thousand_words_are_one_call(llm: XL3MLLM, read: list[Any], mode: ResponseMode) -> None:
     """With a context window of 3,900 they are four."""
     words = (RAIN * 500).split()
     nodes = [NodeWithScore(node=TextNode(text=" ".join(words[at : at + 900]))) for at in range(0, 4_500, 900)] * 2
     assert sum(len(node.node.get_content().split()) for node in nodes) == 9_000
     get_response_synthesizer(llm=llm, response_mode=mode).synthesize(QUERY, nodes=nodes)
-    assert len(calls) == 1 and QUERY in calls[0]
+    assert len(read) == 1 and QUERY in read[0][0]
 
 
-def test_over_a_vector_store_index(xl3m: XL3M, llm: XL3MLLM, calls: list[str]) -> None:
+def test_over_a_vector_store_index(xl3m: XL3M, llm: XL3MLLM, read: list[Any]) -> None:
     documents = [Document(text=LONG, metadata={"source": "book"})]
     index = VectorStoreIndex.from_documents(
         documents,
@@ -92,27 +75,29 @@ def test_over_a_vector_store_index(xl3m: XL3M, llm: XL3MLLM, calls: list[str]) -
         llm=llm, similarity_top_k=10, node_postprocessors=[XL3MPostprocessor(xl3m=xl3m, top_k=2)]
     )
     response = engine.query(QUERY)
-    assert len(calls) == 1
+    assert len(read) == 1
     for found in response.source_nodes:
         assert found.node.metadata["source"] == "book" and found.node.ref_doc_id == documents[0].node_id
         assert "xl3m_retrieval_score" in found.node.metadata
-    assert "xl3m_" not in calls[0]
+    assert "xl3m_" not in read[0][0]
 
 
-async def test_in_chat_engines(xl3m: XL3M, llm: XL3MLLM, calls: list[str]) -> None:
+async def test_in_chat_engines(xl3m: XL3M, llm: XL3MLLM, read: list[Any]) -> None:
     memory = ChatMemoryBuffer.from_defaults(token_limit=1_000)
     chat = SimpleChatEngine.from_defaults(llm=llm, memory=memory)
     first = chat.chat(f"{LONG}\n\n{QUERY}")
+    assert QUERY in read[-1][0]
     again = await chat.achat("And the red one?")
-    assert first.response is not None and again.response is not None
-    assert "And the red one?" in calls[-1]
+    assert "And the red one?" in read[-1][0]
+    assert [message.content for message in memory.get_all()][1::2] == [first.response, again.response]
     retriever = XL3MRetriever.from_texts([LONG], similarity_top_k=2, xl3m=xl3m)
     context = ContextChatEngine.from_defaults(
         retriever, llm=llm, memory=ChatMemoryBuffer.from_defaults(token_limit=1_000), system_prompt="Be brief."
     )
     response = context.chat(QUERY)
-    assert response.source_nodes and QUERY in calls[-1]
-    assert "".join(context.stream_chat(QUERY).response_gen) is not None
+    assert response.source_nodes and QUERY in read[-1][0]
+    assert "".join(context.stream_chat("And the red one?").response_gen)
+    assert "And the red one?" in read[-1][0]
 
 
 class Found(Event):
@@ -140,8 +125,10 @@ class Flow(Workflow):
         return StopEvent(result=response.message.content)
 
 
-async def test_in_a_workflow(xl3m: XL3M, llm: XL3MLLM) -> None:
-    assert isinstance(await Flow(xl3m, llm).run(query=QUERY), str)
+async def test_in_a_workflow(xl3m: XL3M, llm: XL3MLLM, read: list[Any]) -> None:
+    assert await Flow(xl3m, llm).run(query=QUERY)
+    ((prompt, _),) = read
+    assert QUERY in prompt and FACT in prompt
 
 
 # ---------------------------------------------------------------------------------------------- right answers

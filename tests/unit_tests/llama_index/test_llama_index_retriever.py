@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 from copy import deepcopy
 
 import pytest
-from llama_index.core.schema import Document, NodeRelationship, NodeWithScore, RelatedNodeInfo, TextNode
+from event_loop import ticks_during
+from llama_index.core.schema import Document, NodeRelationship, RelatedNodeInfo, TextNode
+from lockers import FACT, QUERY, RAIN, rain_around_the_fact
 
 from xl3m_integrations import XL3M, InputError
 from xl3m_integrations.llama_index import XL3MRetriever
-
-QUERY = "What is the pin of the blue locker?"
-FACT = "The pin of the blue locker is 7781."
-RAIN = "It rained again, and the ferry left on time. "
 
 
 @pytest.fixture
 def documents() -> list[Document]:
     return [
         Document(id_="a", text=RAIN * 40, metadata={"source": "a.txt"}),
-        Document(id_="b", text=RAIN * 30 + FACT + " " + RAIN * 30, metadata={"source": "b.txt", "tags": ["x"]}),
+        Document(id_="b", text=rain_around_the_fact(30), metadata={"source": "b.txt", "tags": ["x"]}),
         Document(id_="e", text=" \n"),
     ]
 
@@ -95,17 +92,6 @@ def test_bad_input_is_refused(xl3m: XL3M) -> None:
 
 async def test_async_gives_the_same_and_leaves_the_loop_free(xl3m: XL3M, documents: list[Document]) -> None:
     retriever = XL3MRetriever(documents, similarity_top_k=3, xl3m=xl3m)
-    ticks, done = 0, asyncio.Event()
-
-    async def tick() -> None:
-        nonlocal ticks
-        while not done.is_set():
-            ticks += 1
-            await asyncio.sleep(0)
-
-    ticking = asyncio.create_task(tick())
-    found: list[NodeWithScore] = await retriever.aretrieve(QUERY)
-    done.set()
-    await ticking
+    found, ticks = await ticks_during(retriever.aretrieve(QUERY))
     assert found == retriever.retrieve(QUERY)
     assert ticks > 20

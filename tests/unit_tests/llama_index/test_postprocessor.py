@@ -9,6 +9,7 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
+from event_loop import assert_cancelling_stops, ticks_during
 from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
 from llama_index.core.callbacks.base_handler import BaseCallbackHandler
 from llama_index.core.instrumentation import get_dispatcher
@@ -27,14 +28,12 @@ from llama_index.core.schema import (
     RelatedNodeInfo,
     TextNode,
 )
+from lockers import FACT, QUERY, RAIN, rain_around_the_fact
 from pydantic import Field, ValidationError
 
 from xl3m_integrations import XL3M, InputError, SettingError
 from xl3m_integrations.llama_index import XL3MPostprocessor
 
-QUERY = "What is the pin of the blue locker?"
-FACT = "The pin of the blue locker is 7781."
-RAIN = "It rained again, and the ferry left on time. "
 OWN_KEYS = {"xl3m_spans", "xl3m_retrieval_score", "xl3m_certainty", "xl3m_found"}
 
 
@@ -43,7 +42,7 @@ def nodes() -> list[NodeWithScore]:
     source = RelatedNodeInfo(node_id="doc-1", metadata={"source": "book"})
     long = TextNode(
         id_="b",
-        text=RAIN * 30 + FACT + " " + RAIN * 30,
+        text=rain_around_the_fact(30),
         metadata={"page": 7, "tags": ["x"]},
         relationships={NodeRelationship.SOURCE: source},
         excluded_llm_metadata_keys=["tags"],
@@ -161,7 +160,7 @@ def test_the_metadata_mode_says_what_is_scored_and_excerpts_are_the_nodes_own(
 
 
 def test_where_only_metadata_was_kept_the_node_speaks_with_its_beginning(xl3m: XL3M) -> None:
-    node = NodeWithScore(node=TextNode(text=RAIN * 3, metadata={"abstract": RAIN * 40 + FACT + " " + RAIN * 40}))
+    node = NodeWithScore(node=TextNode(text=RAIN * 3, metadata={"abstract": rain_around_the_fact(40)}))
     postprocessor = XL3MPostprocessor(xl3m=xl3m, top_k=1, metadata_mode=MetadataMode.LLM)
     (found,) = postprocessor.postprocess_nodes([node], query_str=QUERY)
     assert found.node.get_content() and found.node.get_content() in RAIN * 3
@@ -251,18 +250,7 @@ async def test_events_spans_and_callbacks_are_fired_as_by_other_rerankers(
 
 async def test_async_gives_the_same_and_leaves_the_loop_free(xl3m: XL3M, nodes: list[NodeWithScore]) -> None:
     postprocessor = XL3MPostprocessor(xl3m=xl3m, top_k=3)
-    ticks, done = 0, asyncio.Event()
-
-    async def tick() -> None:
-        nonlocal ticks
-        while not done.is_set():
-            ticks += 1
-            await asyncio.sleep(0)
-
-    ticking = asyncio.create_task(tick())
-    kept = await postprocessor.apostprocess_nodes(nodes, query_str=QUERY)
-    done.set()
-    await ticking
+    kept, ticks = await ticks_during(postprocessor.apostprocess_nodes(nodes, query_str=QUERY))
     assert kept == postprocessor.postprocess_nodes(nodes, query_str=QUERY)
     assert ticks > 20
 
@@ -284,12 +272,8 @@ async def test_cancelling_stops_the_work(xl3m: XL3M, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(xl3m, "select_documents", watched)
     huge = [NodeWithScore(node=TextNode(text=RAIN * 6_000))]
-    task = asyncio.create_task(XL3MPostprocessor(xl3m=xl3m, top_k=1).apostprocess_nodes(huge, query_str=QUERY))
-    assert await asyncio.to_thread(started.wait, 60)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert await asyncio.to_thread(stopped.wait, 60)
+    work = XL3MPostprocessor(xl3m=xl3m, top_k=1).apostprocess_nodes(huge, query_str=QUERY)
+    await assert_cancelling_stops(work, started, stopped)
 
 
 def test_its_class_name_is_in_its_serialized_form(xl3m: XL3M) -> None:
