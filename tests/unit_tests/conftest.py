@@ -1,13 +1,15 @@
-"""Tokenizers built in memory, one of each kind that behaves in its own way."""
+"""Tokenizers built in memory, one of each kind that behaves in its own way, and a tiny model on disk."""
 
 from __future__ import annotations
 
 import json
 import random
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from models import make_model, make_tokenizer
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -96,3 +98,18 @@ def byte_level_tokenizer(pretrained: dict[str, PreTrainedTokenizerFast]) -> Text
 @pytest.fixture(scope="session")
 def sentencepiece_tokenizer(pretrained: dict[str, PreTrainedTokenizerFast]) -> TextTokenizer:
     return TextTokenizer(pretrained["sentencepiece_like"])
+
+
+@pytest.fixture(scope="session")
+def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a saved tiny Llama with its tokenizer; to be left as it is."""
+    path = tmp_path_factory.mktemp("llama")
+    make_model().save_pretrained(path)
+    make_tokenizer().save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def model(saved_model: Path) -> str:
+    """The same folder, as the command line takes it."""
+    return str(saved_model)

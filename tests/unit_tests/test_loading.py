@@ -27,41 +27,32 @@ from xl3m_integrations.bundled.tokenizer import CHAT_TEMPLATE
 QUESTION = "What is the special magic number?"
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A saved tiny Llama with its tokenizer."""
-    path = tmp_path_factory.mktemp("llama")
-    make_model().save_pretrained(path)
-    make_tokenizer().save_pretrained(path)
-    return path
-
-
 # ---------------------------------------------------------------------------------------------- what loads
 @pytest.mark.parametrize("kind", [str, Path])
-def test_a_saved_model_is_the_model_that_was_saved(folder: Path, kind: Any):
+def test_a_saved_model_is_the_model_that_was_saved(saved_model: Path, kind: Any):
     text = text_of(2_000)
-    loaded = XL3M.from_pretrained(kind(folder), dtype="float32", device="cpu").select(text, QUESTION)
+    loaded = XL3M.from_pretrained(kind(saved_model), dtype="float32", device="cpu").select(text, QUESTION)
     expected = XL3M(make_backend(), make_backend()).select(text, QUESTION)
     assert loaded.scores == pytest.approx(expected.scores, abs=1e-4)
     assert [s.text for s in loaded.segments] == [s.text for s in expected.segments]
 
 
-def test_window_and_end_come_from_the_folder(folder: Path):
-    xl3m = XL3M.from_pretrained(folder, dtype="float32", device="cpu")
+def test_window_and_end_come_from_the_folder(saved_model: Path):
+    xl3m = XL3M.from_pretrained(saved_model, dtype="float32", device="cpu")
     assert xl3m.window == WINDOW
     assert xl3m.reader is xl3m.scorer
-    assert XL3M.from_pretrained(folder, dtype="float32", window=128).window == 128
+    assert XL3M.from_pretrained(saved_model, dtype="float32", window=128).window == 128
 
 
-def test_a_relative_folder(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(folder.parent)
-    assert XL3M.from_pretrained(f"./{folder.name}", dtype="float32").window == WINDOW
-    assert XL3M.from_pretrained(folder.name, dtype="float32").window == WINDOW
+def test_a_relative_folder(saved_model: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(saved_model.parent)
+    assert XL3M.from_pretrained(f"./{saved_model.name}", dtype="float32").window == WINDOW
+    assert XL3M.from_pretrained(saved_model.name, dtype="float32").window == WINDOW
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", torch.float16])
-def test_the_dtype_asked_for_is_the_dtype_loaded(folder: Path, dtype: Any):
-    model, _ = load(folder, dtype=dtype, device="cpu")
+def test_the_dtype_asked_for_is_the_dtype_loaded(saved_model: Path, dtype: Any):
+    model, _ = load(saved_model, dtype=dtype, device="cpu")
     assert model.dtype is (getattr(torch, dtype) if isinstance(dtype, str) else dtype)
 
 
@@ -81,7 +72,7 @@ def test_loaded_objects_are_accepted_and_used():
     assert xl3m.select(text_of(1_000), QUESTION).segments
 
 
-def test_options_reach_model_tokenizer_and_configuration(folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_options_reach_model_tokenizer_and_configuration(saved_model: Path, monkeypatch: pytest.MonkeyPatch):
     """A revision whose weights are loaded with another revision's tokenizer answers nonsense; a gated model's token
     is needed from the first file on."""
     seen: dict[str, dict[str, Any]] = {}
@@ -94,7 +85,7 @@ def test_options_reach_model_tokenizer_and_configuration(folder: Path, monkeypat
 
         monkeypatch.setattr(kind, "from_pretrained", noted)
     options = {"revision": "v2", "token": "t", "cache_dir": "c", "local_files_only": True}
-    XL3M.from_pretrained(folder, dtype="float32", model_options={**options, "low_cpu_mem_usage": True})
+    XL3M.from_pretrained(saved_model, dtype="float32", model_options={**options, "low_cpu_mem_usage": True})
     for kind in ("AutoConfig", "AutoTokenizer", "AutoModelForCausalLM"):
         assert options.items() <= seen[kind].items()
         assert seen[kind]["trust_remote_code"] is False
@@ -194,15 +185,15 @@ def test_code_from_the_models_folder_does_not_run(tmp_path: Path):
 
 # ---------------------------------------------------------------------------------------------- settings
 @pytest.mark.parametrize("device", ["gpu", "", "cuda:99", "cpu:x"])
-def test_a_device_that_is_not_there(folder: Path, device: str):
+def test_a_device_that_is_not_there(saved_model: Path, device: str):
     with pytest.raises(SettingError, match=f"device is '{device}'.*Try 'cpu'"):
-        XL3M.from_pretrained(folder, device=device)
+        XL3M.from_pretrained(saved_model, device=device)
 
 
 @pytest.mark.parametrize("dtype", ["float33", "int8", "nn", "", "Tensor"])
-def test_a_dtype_that_is_none(folder: Path, dtype: str):
+def test_a_dtype_that_is_none(saved_model: Path, dtype: str):
     with pytest.raises(SettingError, match=f"dtype is '{dtype}'.*float32"):
-        XL3M.from_pretrained(folder, dtype=dtype)
+        XL3M.from_pretrained(saved_model, dtype=dtype)
 
 
 def test_device_and_dtype_picked():

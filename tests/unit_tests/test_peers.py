@@ -7,11 +7,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from models import make_backend, make_model, make_tokenizer
-from typer.testing import CliRunner
+from command_line import run, run_json
+from models import make_backend, make_model
 
 from xl3m_integrations import XL3M, Entropy, SettingError, peers
-from xl3m_integrations.cli import app
 from xl3m_integrations.evaluation import rankers
 from xl3m_integrations.peers import PEERS, Case, Comparison, Peer, compare, plain_loop
 
@@ -107,19 +106,9 @@ def test_numbers_out_of_range_are_refused(xl3m: XL3M, wrong: dict):
 
 
 # ---------------------------------------------------------------------------------------------- the command
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("model")
-    make_model().save_pretrained(path)
-    make_tokenizer().save_pretrained(path)
-    return str(path)
-
-
 def test_the_command_prints_one_object_and_writes_it_beside_the_plot(model: str, tmp_path: Path):
     how = ["bench", "--peers", "--lengths", "1k,2k", "--repeats", "1", "--seed", "4", "--model", model]
-    result = CliRunner().invoke(app, [*how, "--json", "--plots", str(tmp_path / "plots")])
-    assert result.exit_code == 0, result.output
-    body = json.loads(result.stdout)
+    body = run_json(*how, "--plots", str(tmp_path / "plots"))
     assert body.keys() == {"settings", "timings", "left_out"}
     assert body["settings"]["seed"] == 4
     assert body["settings"]["parameters"] == sum(parameter.numel() for parameter in make_model().parameters())
@@ -132,7 +121,7 @@ def test_the_command_prints_one_object_and_writes_it_beside_the_plot(model: str,
 def test_the_command_shows_a_table(model: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(rankers, "find_spec", lambda module: None)
     how = ["bench", "--peers", "--tokens", "1000", "--repeats", "1", "--seed", "4", "--model", model]
-    result = CliRunner().invoke(app, how)
+    result = run(*how)
     assert result.exit_code == 0, result.output
     for said in (
         "times XL3M",
@@ -145,6 +134,6 @@ def test_the_command_shows_a_table(model: str, monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize("option", [("--lengths", "10k"), ("--time-limit", "5"), ("--plots", "plots")])
 def test_options_of_the_comparison_without_it_are_refused(option: tuple[str, str]):
-    result = CliRunner().invoke(app, ["bench", *option])
+    result = run("bench", *option)
     assert result.exit_code == 2
     assert "--peers" in result.stderr

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
-from click.testing import Result
+from command_line import run, run_json
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM
-from typer.testing import CliRunner
 
 from xl3m_integrations import XL3M, ScoringError, SettingError, throughput
-from xl3m_integrations.cli import app
 from xl3m_integrations.throughput import LONG, SHAPES, config_of, counting_backend, flop_of, measure_throughput
-
-
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(app, ["bench", "--shape", *arguments])
 
 
 @pytest.mark.parametrize(
@@ -83,10 +75,10 @@ def test_the_seed_fixes_the_weights():
 
 def test_as_json_and_for_people():
     fixed = ("--tokens", "1000", "--repeats", "1", "--seed", "4", "--device", "cpu", "--dtype", "float32")
-    body = json.loads(run("tiny", *fixed, "--json").stdout)
+    body = run_json("bench", "--shape", "tiny", *fixed)
     assert (body["shape"], body["seed"], body["dtype"]) == ("tiny", 4, "float32")
     assert body["tokens"] >= 1_000
-    shown = " ".join(run("tiny", *fixed).stdout.split())
+    shown = " ".join(run("bench", "--shape", "tiny", *fixed).stdout.split())
     for said in (f"{body['parameters']:,} random parameters", "TFLOP/s", "selection / matrix product", "20 million"):
         assert said in shown
 
@@ -105,27 +97,34 @@ def test_as_json_and_for_people():
     ],
 )
 def test_what_is_refused(arguments: list[str], words: str):
-    result = run(*arguments)
+    result = run("bench", "--shape", *arguments)
     assert result.exit_code == 2, result.output
     assert words in " ".join(result.stderr.split())
 
 
-def test_a_model_that_does_not_fit_the_device(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(
+    ("fault", "expected", "words"),
+    [
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 14 bytes"),
+            ScoringError,
+            "shape 7b does not fit the memory of cpu; choose a smaller shape",
+        ),
+        (ValueError("something else"), ValueError, "something else"),
+    ],
+    ids=["memory", "another kind"],
+)
+def test_what_fails_while_the_model_is_made(
+    monkeypatch: pytest.MonkeyPatch, fault: Exception, expected: type[Exception], words: str
+):
+    """Only what speaks of memory is told as a model that does not fit the device."""
+
     def fail(*args: object, **kwargs: object) -> None:
-        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 14 bytes")
+        raise fault
 
     monkeypatch.setattr(AutoModelForCausalLM, "from_config", fail)
-    with pytest.raises(ScoringError, match="shape 7b does not fit the memory of cpu; choose a smaller shape"):
+    with pytest.raises(expected, match=words):
         throughput.counting_backend("7b", 1, device="cpu")
-
-
-def test_an_error_of_another_kind_is_not_taken_for_it(monkeypatch: pytest.MonkeyPatch):
-    def fail(*args: object, **kwargs: object) -> None:
-        raise ValueError("something else")
-
-    monkeypatch.setattr(AutoModelForCausalLM, "from_config", fail)
-    with pytest.raises(ValueError, match="something else"):
-        throughput.counting_backend("tiny", 1, device="cpu")
 
 
 def test_repeats_below_one_are_refused_before_the_model_is_made():

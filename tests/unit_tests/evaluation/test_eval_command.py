@@ -7,29 +7,19 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
-from models import make_model, make_tokenizer
-from typer.testing import CliRunner
+from command_line import run
 
-from xl3m_integrations.cli import app
 from xl3m_integrations.engine import XL3M
 from xl3m_integrations.evaluation import evaluate
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("model")
-    make_model().save_pretrained(path)
-    make_tokenizer().save_pretrained(path)
-    return str(path)
-
-
-def run(model: str, *arguments: str) -> Result:
+def run_eval(model: str, *arguments: str) -> Result:
     fixed = ("--model", model, "--dtype", "float32", "--methods", "xl3m,head,full", "--n", "1", "--seed", "4")
-    return CliRunner().invoke(app, ["eval", *fixed, *arguments])
+    return run("eval", *fixed, *arguments)
 
 
 def test_tables_file_and_plots(model: str, tmp_path: Path):
-    result = run(
+    result = run_eval(
         model, "--tasks", "kv,vt_2", "--lengths", "300,600", "--json", f"{tmp_path}/e.json", "--plots", f"{tmp_path}/p"
     )
     assert result.exit_code == 0, result.output
@@ -54,7 +44,7 @@ def test_tables_file_and_plots(model: str, tmp_path: Path):
 
 def test_another_exit_layer_ranks_otherwise(model: str):
     bodies = [
-        json.loads(run(model, "--tasks", "kv", "--lengths", "3000", "--json", "-", *how).stdout)
+        json.loads(run_eval(model, "--tasks", "kv", "--lengths", "3000", "--json", "-", *how).stdout)
         for how in (("--measure", "entropy"), ("--measure", "entropy", "--exit-layer", "1"))
     ]
     assert [body["settings"]["exit_layer"] for body in bodies] == [None, 1]
@@ -63,7 +53,7 @@ def test_another_exit_layer_ranks_otherwise(model: str):
 
 
 def test_json_to_the_output_is_one_object_and_what_python_gives(model: str):
-    result = run(model, "--tasks", "kv", "--lengths", "300", "--json", "-")
+    result = run_eval(model, "--tasks", "kv", "--lengths", "300", "--json", "-")
     body = json.loads(result.stdout)
     xl3m = XL3M.from_pretrained(model, dtype="float32")
     found = evaluate(xl3m, tasks=["kv"], lengths=[300], n=1, seed=4, methods=["xl3m", "head", "full"])
@@ -75,21 +65,21 @@ def test_rows_and_haystack(model: str, tmp_path: Path):
     (tmp_path / "a.txt").write_text("One word after the other. " * 50, encoding="utf-8")
     row = {"question": "Where?", "answers": "Oslo", "docs": ["In Oslo. " * 90], "gold": [0]}
     (tmp_path / "rows.jsonl").write_text(json.dumps(row), encoding="utf-8")
-    result = run(model, "--rows", f"{tmp_path}/rows.jsonl")
+    result = run_eval(model, "--rows", f"{tmp_path}/rows.jsonl")
     assert result.exit_code == 0, result.output
     assert "rows, as given" in result.stdout
-    result = run(model, "--haystack", f"{tmp_path}/*.txt", "--tasks", "passkey", "--lengths", "300", "--json", "-")
+    result = run_eval(model, "--haystack", f"{tmp_path}/*.txt", "--tasks", "passkey", "--lengths", "300", "--json", "-")
     assert json.loads(result.stdout)["settings"]["haystack"] == "texts"
 
 
 def test_a_run_without_seed_draws_one(model: str):
-    arguments = ["eval", "--model", model, "--tasks", "kv", "--lengths", "300", "--n", "1", "--methods", "head"]
-    results = [CliRunner().invoke(app, [*arguments, "--json", "-"]) for _ in range(2)]
+    arguments = ("--model", model, "--tasks", "kv", "--lengths", "300", "--n", "1", "--methods", "head", "--json", "-")
+    results = [run("eval", *arguments) for _ in range(2)]
     assert len({json.loads(result.stdout)["settings"]["seed"] for result in results}) == 2
 
 
 def test_a_time_limit_is_told(model: str):
-    result = run(model, "--tasks", "kv", "--lengths", "300", "--time-limit", "0")
+    result = run_eval(model, "--tasks", "kv", "--lengths", "300", "--time-limit", "0")
     assert result.exit_code == 0, result.output
     assert "The run ended early" in result.stdout
 
@@ -105,13 +95,13 @@ def test_a_time_limit_is_told(model: str):
     ],
 )
 def test_wrong_calls(model: str, arguments: tuple[str, ...], said: str):
-    result = run(model, *arguments)
+    result = run_eval(model, *arguments)
     assert result.exit_code == 2
     assert said in " ".join(result.stderr.split())
 
 
 def test_lengths_may_have_units(model: str):
-    result = run(model, "--tasks", "kv", "--lengths", "0.3k", "--json", "-")
+    result = run_eval(model, "--tasks", "kv", "--lengths", "0.3k", "--json", "-")
     assert result.exit_code == 2
-    result = run(model, "--tasks", "kv", "--lengths", "1k", "--json", "-", "--methods", "head")
+    result = run_eval(model, "--tasks", "kv", "--lengths", "1k", "--json", "-", "--methods", "head")
     assert json.loads(result.stdout)["settings"]["lengths"] == [1_000]

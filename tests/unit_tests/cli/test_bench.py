@@ -1,0 +1,42 @@
+"""`xl3m bench`: what it prints, and how its work is counted."""
+
+from __future__ import annotations
+
+from command_line import run, run_json
+from models import make_model
+
+from xl3m_integrations import XL3M
+from xl3m_integrations.demo import make_haystack
+
+BENCH_KEYS = {
+    "tokens", "rows", "row_tokens", "read_tokens", "parameters", "measure", "selection_tokens_per_second",
+    "bare_tokens_per_second", "document_tokens_per_second", "ratio", "ratios",
+    "asked_again", "many_cost", "seed",
+}  # fmt: skip
+
+
+def test_bench_as_json(model: str):
+    body = run_json("bench", "--tokens", "1000", "--repeats", "2", "--seed", "4", "--model", model)
+    assert body.keys() == BENCH_KEYS
+    assert len(body["ratios"]) == 2
+    assert min(body["ratios"]) <= body["ratio"] <= max(body["ratios"])
+    assert body["asked_again"] > 0 and body["many_cost"] > 0
+    assert (body["seed"], body["measure"]) == (4, "blend")
+    xl3m = XL3M.from_pretrained(model)
+    haystack = make_haystack(xl3m, 1_000, 1, seed=4)
+    question = haystack.needles[0][1].question
+    segments = list(xl3m.segmenter.segments([haystack.text]))
+    overhead = xl3m.scorer.overhead(question)
+    assert body["tokens"] == xl3m.scorer.tokenizer.count(haystack.text)
+    assert body["rows"] == len(segments)
+    assert body["row_tokens"] == max(len(segment.ids) for segment in segments) + overhead
+    assert body["read_tokens"] == sum(len(segment.ids) + overhead for segment in segments)
+    assert body["parameters"] == sum(parameter.numel() for parameter in make_model().parameters())
+
+
+def test_bench_for_people(model: str):
+    result = run("bench", "--tokens", "1000", "--repeats", "1", "--measure", "entropy", "--model", model)
+    assert result.exit_code == 0, result.output
+    assert "selection (entropy)" in result.stdout
+    assert "selection / bare" in result.stdout
+    assert "the next question of an index" in result.stdout and "16 questions in one pass" in result.stdout
