@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import Self
 
 from xl3m_integrations.backends.kv_cache import KVCache
-from xl3m_integrations.engine import CACHE_BYTES, XL3M, Choice
+from xl3m_integrations.choice import Choice
+from xl3m_integrations.engine import CACHE_BYTES, XL3M
 from xl3m_integrations.index import Index
 from xl3m_integrations.types import Segment
 

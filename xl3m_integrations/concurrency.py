@@ -59,6 +59,7 @@ async def stream_in_thread(work: Callable[[Cancellation], Iterator[T]]) -> Async
     queue: asyncio.Queue[Any] = asyncio.Queue()
 
     def produce() -> None:
+        """Hand over each piece, then how it ended."""
         try:
             pieces = work(cancellation)
             for piece in pieces:

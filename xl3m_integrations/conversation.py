@@ -9,7 +9,8 @@ from typing import Any, Literal
 from typing_extensions import Unpack
 
 from xl3m_integrations.assembly import assemble, most_that_fit
-from xl3m_integrations.engine import XL3M, Choice
+from xl3m_integrations.choice import Choice
+from xl3m_integrations.engine import XL3M
 from xl3m_integrations.errors import InputError
 from xl3m_integrations.fitting import Window
 from xl3m_integrations.splitting import SplitPrompt, question_of, split_prompt

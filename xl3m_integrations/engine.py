@@ -11,20 +11,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from typing_extensions import TypedDict, Unpack
+from typing_extensions import Unpack
 
 from xl3m_integrations.assembly import assemble
 from xl3m_integrations.backends import make_backend
 from xl3m_integrations.backends.base import Generator, Scorer, supported
 from xl3m_integrations.backends.journal import JournaledScorer
 from xl3m_integrations.certainty import Measure, get_measure
+from xl3m_integrations.choice import Choice, selector_of
 from xl3m_integrations.documents import Document, Prepared, Text
 from xl3m_integrations.errors import InputError, SettingError
-from xl3m_integrations.prefilter import Prefilter
 from xl3m_integrations.prompts import require_question
-from xl3m_integrations.scoring import ProgressCallback, score, score_hops
+from xl3m_integrations.scoring import score, score_hops
 from xl3m_integrations.segmentation import Segmenter
-from xl3m_integrations.selection import AdaptiveGap, Budget, Selector, TopK
+from xl3m_integrations.selection import AdaptiveGap, Selector
 from xl3m_integrations.types import Answer, Certainty, KeyContext, Selection
 
 if TYPE_CHECKING:
@@ -37,39 +37,6 @@ LEAST_KEPT = 4  # segments are made short enough for so many to fit the reader's
 LONGEST_SEGMENT = 512  # tokens, by default
 CACHE_BYTES = 2 << 30  # of keys and values that an index keeps, by default
 CHARACTERS_A_TOKEN = 24  # a text with more per token of the window is taken for one that does not fit
-
-
-class Choice(TypedDict, total=False):
-    """How much to keep, by which measure: the keyword arguments that `select`, `answer` and `stream` share.
-
-    Attributes:
-        top_k: Keep so many segments.
-        token_budget: Keep as many of the best segments as fit so many tokens of the scoring model.
-        selection: Any other strategy, such as `AdaptiveGap()`. Of these three, one at most.
-        measure: Name of a measure, or a measure object; None takes the engine's.
-        keep_first: Keep so many segments from the document's beginning in any case.
-        keep_last: Keep so many segments from its end in any case.
-        hops: How often the document is read. For questions whose answer needs two passages: with 2, it is read again
-            with the best sentence of the first time ahead of the question; with 3, …
-        progress: Called about ten times a second with the pass's `Progress`.
-        journal: File that keeps each segment's evidence as it comes, so that the same call after a crash goes on where
-            it stopped; it is made where there is none. What another model, setting or question left is never used.
-        prefilter: Chooses the segments that the model reads, such as `BM25(n=256)`, or a function of the question and
-            the segments; None lets it read all. A segment left out has the score -inf, nan as evidence, and a rank
-            behind all that were read; it is kept only where `keep_first` or `keep_last` asks for it. Several questions
-            are then read one after the other, since each has its own segments.
-    """
-
-    top_k: int | None
-    token_budget: int | None
-    selection: Selector | None
-    measure: str | Measure | None
-    keep_first: int
-    keep_last: int
-    hops: int
-    progress: ProgressCallback | None
-    journal: str | Path | None
-    prefilter: Prefilter | None
 
 
 class XL3M:
@@ -276,7 +243,7 @@ class XL3M:
         """`select_documents` for several questions in one pass; for each question, one selection per document."""
         asked = [require_question(question) for question in _listed(questions)]
         # A small reader is led astray by look-alikes beside the right passage, so the cut is where the scores drop.
-        selector = _selector(**how) or AdaptiveGap(1, self._most_kept)
+        selector = selector_of(**how) or AdaptiveGap(1, self._most_kept)
         measure = how.get("measure")
         chosen = supported(self.scorer, self.measure if measure is None else get_measure(measure))
         documents = [Document.of(text) for text in texts]
@@ -504,7 +471,7 @@ class XL3M:
         how: Choice,
     ) -> list[tuple[KeyContext, Selection | None]]:
         document = Document.of(text)
-        asked = _selector(**how)
+        asked = selector_of(**how)
         one_look = asked is None and how.get("hops", 1) == 1
         whole = [_beginning_that_fits(document, room, count) if one_look else None for room in rooms]
         too_long = [question for question, fitting in zip(questions, whole, strict=True) if fitting is None]
@@ -548,38 +515,6 @@ class XL3M:
         if limit < 1:
             raise SettingError(f"max_new_tokens is {limit}; it must be at least 1.")
         return limit
-
-
-def _selector(
-    top_k: int | None = None,
-    token_budget: int | None = None,
-    selection: Selector | None = None,
-    measure: str | Measure | None = None,
-    keep_first: int = 0,
-    keep_last: int = 0,
-    hops: int = 1,
-    progress: ProgressCallback | None = None,
-    journal: str | Path | None = None,
-    prefilter: Prefilter | None = None,
-) -> Selector | None:
-    """The strategy that a `Choice` asks for, None where it asks for none; refuses all of it that cannot be used."""
-    get_measure(measure)
-    if keep_first < 0 or keep_last < 0:
-        raise SettingError(f"keep_first is {keep_first} and keep_last is {keep_last}; neither may be negative.")
-    if not isinstance(hops, int) or hops < 1:
-        raise SettingError(f"hops is {hops!r}; it must be a whole number, at least 1.")
-    if prefilter is not None and not callable(prefilter):
-        raise SettingError(f"prefilter is {prefilter!r}; pass BM25(n=…), or a function of question and segments.")
-    given = [
-        name
-        for name, value in (("top_k", top_k), ("token_budget", token_budget), ("selection", selection))
-        if value is not None
-    ]
-    if len(given) > 1:
-        raise SettingError(f"{' and '.join(given)} were given; they are alternatives, pass one.")
-    if top_k is not None:
-        return TopK(top_k)
-    return Budget(token_budget) if token_budget is not None else selection
 
 
 def _listed(questions: Sequence[str]) -> Sequence[str]:

@@ -8,7 +8,8 @@ from typing import Any
 
 from typing_extensions import Unpack
 
-from xl3m_integrations.engine import XL3M, Choice
+from xl3m_integrations.choice import Choice
+from xl3m_integrations.engine import XL3M
 from xl3m_integrations.errors import InputError
 from xl3m_integrations.splitting import SplitPrompt, split_prompt
 from xl3m_integrations.types import Certainty, KeyContext, ScoredSegment, Span

@@ -10,7 +10,6 @@ llama.cpp such a place may be cut into other tokens.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xl3m_integrations.errors import MissingExtraError, ModelLoadError
+from xl3m_integrations.writing import replacing
 
 Array = NDArray[np.float32]
 _LIKE_GPT2 = r"'(?i:s|t|re|ve|m|ll|d)| ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -60,8 +60,7 @@ def export_gguf(name: str | Path, path: str | Path) -> None:
             f"{str(name)!r} is a {type(model).__name__}; export-gguf writes LlamaForCausalLM with plain rotary "
             "positions alone. llama.cpp's convert_hf_to_gguf.py knows the others."
         )
-    part = Path(f"{path}.part")
-    try:
+    with replacing(Path(path)) as part:
         writer = gguf.GGUFWriter(part, "llama")
         _add_configuration(writer, model.config, Path(str(name)).name)
         _add_tokenizer(writer, gguf.TokenType, tokenizer, model.config.vocab_size)
@@ -71,9 +70,6 @@ def export_gguf(name: str | Path, path: str | Path) -> None:
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
         writer.close()
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _add_configuration(writer: Any, config: Any, name: str) -> None:

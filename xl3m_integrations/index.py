@@ -19,8 +19,9 @@ from xl3m_integrations.backends.base import Evidence, Scorer, SharingScorer, evi
 from xl3m_integrations.backends.kv_cache import HeldRows, KVCache, KVStore
 from xl3m_integrations.backends.kv_files import KVFiles
 from xl3m_integrations.certainty import Measure
+from xl3m_integrations.choice import Choice
 from xl3m_integrations.documents import Document, Text
-from xl3m_integrations.engine import XL3M, Choice
+from xl3m_integrations.engine import XL3M
 from xl3m_integrations.errors import InputError, SettingError
 from xl3m_integrations.tokens import TextTokenizer
 from xl3m_integrations.types import Answer, Segment, Selection

@@ -176,6 +176,8 @@ def compare(
 
 
 class _Race:
+    """XL3M and its peers, length after length; who is too slow or fails drops out."""
+
     def __init__(self, xl3m: XL3M, seed: int, repeats: int, time_limit: float, progress: Callable[[str], None]) -> None:
         self.xl3m, self.seed, self.repeats, self.time_limit, self.progress = xl3m, seed, repeats, time_limit, progress
         self.timings: list[Timing] = []
@@ -183,6 +185,7 @@ class _Race:
         self.pace: dict[Peer, tuple[int, float]] = {}  # of who still runs: (tokens, seconds) of the last reading
 
     def warm_up(self, length: int) -> None:
+        """Let each read a short text, to note its pace; who cannot is left out from `length` on."""
         case = Case.of(self.xl3m, SHORTEST, self.seed)
         for peer in (_XL3M, *PEERS):
             self.progress(f"{peer.name}, warm-up")
@@ -195,6 +198,7 @@ class _Race:
                 self.drop(peer, length, error)
 
     def run(self, length: int) -> None:
+        """Time who is left on a text of `length` tokens."""
         case = Case.of(self.xl3m, length, self.seed)
         self.drop_slow(case, length)
         taken: dict[Peer, list[float]] = {peer: [] for peer in self.pace}
@@ -211,6 +215,7 @@ class _Race:
             self.timings.append(Timing(peer.name, length, tokens, seconds, tokens / seconds, seconds / own))
 
     def drop_slow(self, case: Case, length: int) -> None:
+        """Leave out whom the case would take longer than the time limit."""
         for peer, (tokens, seconds) in list(self.pace.items()):
             expected = seconds * (case.tokens / tokens) ** peer.growth
             if peer is not _XL3M and expected > self.time_limit:
@@ -221,6 +226,7 @@ class _Race:
                 self.drop(peer, length, NotApplicable(reason))
 
     def drop(self, peer: Peer, length: int, error: Exception) -> None:
+        """Leave a peer out from `length` on; where it is XL3M itself, the comparison fails."""
         if peer is _XL3M:
             raise error
         self.pace.pop(peer, None)

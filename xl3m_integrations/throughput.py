@@ -14,7 +14,9 @@ compared with the FLOP/s of a large matrix product on the same device and dtype 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -119,6 +121,7 @@ def measure_throughput(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
     measure: str | Measure | None = None,
+    compile: bool | None = None,
 ) -> Throughput:
     """Time selection with a model of a shape and a matrix product in turn, `repeats` times each, after a warm-up.
 
@@ -130,6 +133,7 @@ def measure_throughput(
         device: See `XL3M.from_pretrained`.
         dtype: See `XL3M.from_pretrained`.
         measure: See `XL3M`.
+        compile: See `TransformersBackend`.
 
     Raises:
         SettingError: There is no such shape, device, dtype or measure, or a number is out of its range.
@@ -138,19 +142,16 @@ def measure_throughput(
     if repeats < 1:
         raise SettingError(f"repeats is {repeats}; it must be at least 1.")
     chosen = get_measure(measure)  # before a large model is made
-    backend = counting_backend(shape, seed, device=device, dtype=dtype)
+    backend = counting_backend(shape, seed, device=device, dtype=dtype, compile=bool(compile))
     xl3m = XL3M(backend, measure=chosen)
     haystack = make_haystack(xl3m, tokens, 1, seed)
     question = haystack.needles[0][1].question
-    xl3m.select(haystack.text, question)  # as it will be timed: some kernels are chosen by the shapes they first meet
+    # The warm-up is as what will be timed: some kernels are chosen by the shapes they first meet.
+    document = xl3m.select(haystack.text, question).tokens
     product = _MatrixProduct(backend.device, backend.model.dtype)
-    seconds, peaks, document = [], [], 0
+    seconds, peaks = [], []
     for _ in range(repeats):
-        backend.read_tokens, backend.flop = 0, 0.0
-        began = time.perf_counter()
-        document = xl3m.select(haystack.text, question).tokens
-        _finish(backend.device)
-        seconds.append(time.perf_counter() - began)
+        seconds.append(_seconds(backend, partial(xl3m.select, haystack.text, question)))
         peaks.append(product.flops())
     taken = median(seconds)
     return Throughput(
@@ -173,6 +174,15 @@ def measure_throughput(
         ratio=median(backend.flop / s / peak for s, peak in zip(seconds, peaks, strict=True)),
         long_seconds=LONG * taken / document,
     )
+
+
+def _seconds(backend: CountingBackend, work: Callable[[], object]) -> float:
+    """What the work takes; the backend counts anew."""
+    backend.read_tokens, backend.flop = 0, 0.0
+    began = time.perf_counter()
+    work()
+    _finish(backend.device)
+    return time.perf_counter() - began
 
 
 # ---------------------------------------------------------------------------------------------- the model
@@ -230,7 +240,12 @@ def config_of(shape: str) -> Any:
 
 
 def counting_backend(
-    shape: str, seed: int, *, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None
+    shape: str,
+    seed: int,
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    compile: bool = False,
 ) -> CountingBackend:
     """A model of a shape with random weights, made on the device, behind the bundled tokenizer.
 
@@ -256,7 +271,7 @@ def counting_backend(
             f"A model of the shape {shape} does not fit the memory of {place}; choose a smaller shape "
             f"({', '.join(SHAPES)}), or a dtype of fewer bytes than {str(weights).removeprefix('torch.')}."
         ) from error
-    return CountingBackend(model, load_tokenizer(MODEL_FOLDER))
+    return CountingBackend(model, load_tokenizer(MODEL_FOLDER), compile=compile)
 
 
 # ---------------------------------------------------------------------------------------------- the device

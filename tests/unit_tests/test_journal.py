@@ -415,7 +415,7 @@ def test_a_journal_cut_short_is_refused_and_left_as_it_is(tmp_path: Path, share:
 
 def test_a_locked_journal_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "run.db"
-    monkeypatch.setattr(journals, "BUSY_SECONDS", 0.0)
+    monkeypatch.setattr("xl3m_integrations.backends.journal_file.BUSY_SECONDS", 0.0)
     Journal(path).close()
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

@@ -432,12 +432,12 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path):
 def test_what_a_killed_process_left_unfinished_is_cleaned_up_in_time(tmp_path: Path):
     size_of_one(tmp_path)
     (whole,) = held(tmp_path)
-    old, new = (whole.with_name(f"{whole.name}.{letter * 32}.tmp") for letter in "ab")
+    old, new = (whole.with_name(f".{whole.name}.{letter * 32}.part") for letter in "ab")
     for path in (old, new):
         path.write_bytes(b"half")
     os.utime(old, (1, 1))
     KVFiles(tmp_path, "a")
-    assert held(tmp_path) == [whole, new]
+    assert held(tmp_path) == [new, whole]
 
 
 def test_settings_that_cannot_be_used(tmp_path: Path):

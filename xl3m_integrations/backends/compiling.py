@@ -19,11 +19,11 @@ def compiled(model: Any) -> Callable[..., Any]:
     Returns:
         A function that takes the pass's keyword arguments. It raises `SettingError` where compiling fails.
     """
-    forward: Callable[..., Any] = torch.compile(
-        model, dynamic=True, backend=BACKEND
-    )  # one graph for all lengths and batches
+    # One graph for all lengths and batches.
+    forward: Callable[..., Any] = torch.compile(model, dynamic=True, backend=BACKEND)
 
     def call(**inputs: Any) -> Any:
+        """The pass; the first of a shape compiles."""
         try:
             return forward(**inputs)
         except TorchDynamoException as error:

@@ -23,7 +23,6 @@ from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from uuid import uuid4
 
 import torch
 from safetensors import SafetensorError
@@ -33,11 +32,11 @@ from transformers import __version__ as transformers_version
 
 from xl3m_integrations.backends.kv_cache import Key, KVBlock
 from xl3m_integrations.errors import CacheError, SettingError
+from xl3m_integrations.writing import UNFINISHED, replacing
 
 VERSION = "1"  # to be raised whenever files come to mean something else, so that old ones are not used
 ABANDONED_SECONDS = 3_600.0  # after which an unfinished file is taken for one of a process that was killed
 _OURS = re.compile(r"xl3m-kv-[0-9a-f]{64}\.safetensors")
-_UNFINISHED = re.compile(_OURS.pattern + r"\.[0-9a-f]{32}\.tmp")
 
 
 class KVFiles:
@@ -155,8 +154,11 @@ class KVFiles:
     def _clean(self) -> None:
         """Delete what killed processes have left unfinished."""
         for path in self.folder.iterdir():
+            unfinished = UNFINISHED.fullmatch(path.name)
+            if unfinished is None or not _OURS.fullmatch(unfinished["name"]):
+                continue
             with suppress(OSError):
-                if _UNFINISHED.fullmatch(path.name) and path.stat().st_mtime < time.time() - ABANDONED_SECONDS:
+                if path.stat().st_mtime < time.time() - ABANDONED_SECONDS:
                     path.unlink()
 
     @contextmanager
@@ -213,13 +215,9 @@ def _digest(about: dict[str, str], tensors: dict[str, Tensor]) -> str:
 
 
 def _write(path: Path, data: bytes) -> None:
-    unfinished = path.with_name(f"{path.name}.{uuid4().hex}.tmp")
-    try:
+    with replacing(path) as unfinished:
         unfinished.write_bytes(data)
         _touch(unfinished)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _touch(path: Path) -> None:

@@ -209,6 +209,7 @@ class TransformersBackend(Prompting):
         arguments = self._generate_arguments(max_new_tokens, options)
 
         def work() -> None:
+            """Write into the streamer, and end it also where that fails."""
             try:
                 with torch.inference_mode():
                     self.model.generate(

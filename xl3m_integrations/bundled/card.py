@@ -15,7 +15,8 @@ from pathlib import Path
 
 from xl3m_integrations.bundled import corpus, probes
 from xl3m_integrations.bundled.corpus import Fact, Prose, Rng
-from xl3m_integrations.bundled.train import Plan, read_haystack
+from xl3m_integrations.bundled.plan import Plan
+from xl3m_integrations.bundled.train import read_haystack
 from xl3m_integrations.demo import long_text, same_answer
 from xl3m_integrations.engine import XL3M
 from xl3m_integrations.evaluation.metrics import wilson

@@ -8,14 +8,11 @@ machine with bf16 matrix units. Two single-thread processes that average their g
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-import math
 import os
 import random
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,110 +27,13 @@ from xl3m_integrations.bundled import corpus
 from xl3m_integrations.bundled.corpus import Prose
 from xl3m_integrations.bundled.examples import SHAPES, ExampleMaker, collate
 from xl3m_integrations.bundled.model import build_model, llama_config
+from xl3m_integrations.bundled.plan import Cycle, Plan, Stage, stage_at
 from xl3m_integrations.bundled.tokenizer import train_tokenizer
+from xl3m_integrations.writing import replacing
 
 Optimizers = tuple[torch.optim.Optimizer, torch.optim.Optimizer]
 
 log = logging.getLogger("xl3m.train")
-
-
-@dataclass(frozen=True, slots=True)
-class Cycle:
-    """Warm-up, plateau and linear decay to zero of the learning rate.
-
-    Attributes:
-        tokens: Tokens seen by all processes together, padding included.
-        peak_lr: Learning rate of the plateau.
-        decay_share: Share of the steps, at the end, over which it falls.
-    """
-
-    tokens: int
-    peak_lr: float
-    decay_share: float
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Everything that decides the result, kept beside the checkpoint."""
-
-    seed: int = 0
-    cycles: tuple[Cycle, ...] = (
-        Cycle(46_000_000, 2.5e-3, 0.35),
-        Cycle(34_000_000, 2e-3, 0.5),
-        Cycle(45_000_000, 2e-3, 0.5),
-        Cycle(34_000_000, 2e-3, 0.6),
-    )
-    step_tokens: int = 6_144  # per process and step
-    vocab_size: int = 4_096
-    window: int = 640
-    warmup_steps: int = 100
-    lm_weight: float = 0.4
-    lm_sample: float = 0.25  # share of the language-model positions that enter the loss, to save head work
-    processes: int = 2
-
-    @classmethod
-    def from_json(cls, text: str) -> Plan:
-        """What `to_json` wrote."""
-        values = json.loads(text)
-        return cls(**{**values, "cycles": tuple(Cycle(**cycle) for cycle in values["cycles"])})
-
-    def to_json(self) -> str:
-        """As one JSON object."""
-        return json.dumps(asdict(self))
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of the whole run."""
-        return sum(cycle.tokens for cycle in self.cycles)
-
-    @property
-    def steps(self) -> int:
-        """Optimiser steps of the whole run."""
-        return sum(self.cycle_steps(cycle) for cycle in self.cycles)
-
-    def cycle_steps(self, cycle: Cycle) -> int:
-        """Optimiser steps of one cycle."""
-        return math.ceil(cycle.tokens / (self.step_tokens * self.processes))
-
-    def learning_rate(self, step: int) -> float:
-        """Learning rate of a step."""
-        for cycle in self.cycles:
-            steps = self.cycle_steps(cycle)
-            if step < steps:
-                left = (steps - step) / max(1.0, cycle.decay_share * steps)
-                return cycle.peak_lr * min(1.0, (step + 1) / self.warmup_steps, left)
-            step -= steps
-        return 0.0
-
-    def progress(self, step: int) -> float:
-        """Where a step is in the curriculum, from 0 to 1; the curriculum spans the first cycle."""
-        return min(1.0, step / self.cycle_steps(self.cycles[0]))
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """A part of the curriculum: row length, context lengths, share of rows that only repeat."""
-
-    until: float
-    length: int
-    context: tuple[int, int]
-    repeats: float
-    share: float = 1.0
-
-
-CURRICULUM = (
-    Stage(0.07, 192, (24, 96), 0.3),
-    Stage(0.28, 320, (48, 190), 0.05),
-    Stage(1.0, 384, (90, 220), 0.0, share=0.65),
-    Stage(1.0, 704, (220, 560), 0.0, share=0.35),
-)
-
-
-def stage_at(progress: float, rng: random.Random) -> Stage:
-    """The curriculum's stage at `progress` (0 to 1), drawn by share where several run at once."""
-    until = next(stage.until for stage in CURRICULUM if progress <= stage.until)
-    current = [stage for stage in CURRICULUM if stage.until == until]
-    return rng.choices(current, [stage.share for stage in current])[0]
 
 
 def read_haystack(folder: Path | None) -> Prose | None:
@@ -168,9 +68,8 @@ def save_checkpoint(folder: Path, model: LlamaForCausalLM, optimizers: Optimizer
         for parameter, state in optimizer.state.items():
             for key, value in state.items():
                 tensors[f"state.{key}.{names[id(parameter)]}"] = value
-    temporary = folder / "checkpoint.tmp"
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, {"step": str(step)})
-    os.replace(temporary, folder / "checkpoint.safetensors")
+    with replacing(folder / "checkpoint.safetensors") as beside:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, beside, {"step": str(step)})
 
 
 def load_checkpoint(folder: Path, model: LlamaForCausalLM, optimizers: Optimizers) -> int:

@@ -10,14 +10,13 @@ import random
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
-from rich.table import Table
 
+from xl3m_integrations.cli import timings
 from xl3m_integrations.cli.console import (
     certainty_json,
     err,
@@ -77,6 +76,7 @@ def reported(command: Callable[P, None]) -> Callable[P, None]:
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        """The command; its warnings come as notes behind what it shows."""
         try:
             with warnings.catch_warnings(record=True) as given:
                 warnings.simplefilter("always", UserWarning)
@@ -238,42 +238,21 @@ def bench(
     debug: DebugOption = False,
 ) -> None:
     """Time selection beside the model's bare forward pass on the same rows, its peers, or what the device can do."""
-    from xl3m_integrations.bench import MANY, measure_speed
-
-    seed = random.randrange(2**31) if seed is None else seed
     if shape is not None and (peers or model is not None):
         raise SettingError("--shape makes a model of its own and times no peers; leave --model and --peers out.")
+    if not peers and (lengths, time_limit, plots) != (None, None, None):
+        raise SettingError("--lengths, --time-limit and --plots are for --peers; add it, or leave them out.")
+    seed = random.randrange(2**31) if seed is None else seed
+    settings: dict[str, Any] = {"measure": measure, "device": device, "dtype": dtype, "compile": compile}
+    load = partial(load_engine, model, **settings)
     if peers:
-        from xl3m_integrations.cli.peers import run_peers
-
         wanted = str(tokens) if lengths is None else lengths
         limit = 60.0 if time_limit is None else time_limit
-        load = partial(load_engine, model, measure=measure, device=device, dtype=dtype, compile=compile)
-        run_peers(load, wanted, seed, repeats, limit, plots, as_json=as_json)
-        return
-    if (lengths, time_limit, plots) != (None, None, None):
-        raise SettingError("--lengths, --time-limit and --plots are for --peers; add it, or leave them out.")
-    if shape is not None:
-        from xl3m_integrations.cli.shapes import run_shape
-
-        run_shape(shape, tokens, seed, repeats, device=device, dtype=dtype, measure=measure, as_json=as_json)
-        return
-    xl3m = load_engine(model, measure=measure, device=device, dtype=dtype, compile=compile)
-    speed = measure_speed(xl3m, tokens, repeats, seed)
-    if as_json:
-        print(json.dumps(asdict(speed) | {"seed": seed}))  # noqa: T201
-        return
-    table = Table(title=f"{speed.tokens:,} tokens in {speed.rows:,} rows of {speed.row_tokens}, seed {seed}")
-    table.add_column("what")
-    table.add_column("tokens/s", justify="right")
-    table.add_row(f"selection ({speed.measure}), end to end", f"{speed.selection_tokens_per_second:,.0f}")
-    table.add_row(f"bare forward pass, {speed.parameters:,} parameters", f"{speed.bare_tokens_per_second:,.0f}")
-    table.add_row("document tokens selected from", f"{speed.document_tokens_per_second:,.0f}")
-    out.print(table)
-    spread = f"{min(speed.ratios):.2f} to {max(speed.ratios):.2f} over {repeats} repeats"
-    out.print(f"selection / bare: [bold]{speed.ratio:.2f}[/] ({spread})")
-    out.print(f"the next question of an index: [bold]{speed.asked_again:.1f}[/] times faster")
-    out.print(f"{MANY} questions in one pass: [bold]{speed.many_cost:.1f}[/] times the time of one")
+        timings.run_peers(load, wanted, seed, repeats, limit, plots, as_json=as_json)
+    elif shape is not None:
+        timings.run_shape(shape, tokens, seed, repeats, settings, as_json=as_json)
+    else:
+        timings.run_speed(load, tokens, seed, repeats, as_json=as_json)
 
 
 @app.command("eval")

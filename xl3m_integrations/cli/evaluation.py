@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from rich.table import Table
 
 from xl3m_integrations.cli.console import err, out
 from xl3m_integrations.errors import SettingError
+from xl3m_integrations.writing import replacing
 
 if TYPE_CHECKING:
     from xl3m_integrations.evaluation import Cell, Estimate, Evaluation, EvaluationProgress
@@ -92,9 +92,8 @@ def _share(one: Estimate | None) -> str:
 
 def write_json(measured: Evaluation | Comparison, path: Path) -> None:
     """Write what was measured as one JSON object, whole or not at all."""
-    beside = path.with_name(f".{path.name}.part")
-    beside.write_text(measured.to_json() + "\n", encoding="utf-8")
-    os.replace(beside, path)
+    with replacing(path) as beside:
+        beside.write_text(measured.to_json() + "\n", encoding="utf-8")
 
 
 def require_writable(file: Path | None, folder: Path | None) -> None:

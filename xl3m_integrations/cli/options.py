@@ -84,7 +84,7 @@ class Loading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choosing:
-    """How much to keep, by which measure: see `engine.Choice`."""
+    """How much to keep, by which measure: see `choice.Choice`."""
 
     top_k: Annotated[int | None, typer.Option("--top-k", help="Keep so many segments.")] = None
     token_budget: Annotated[int | None, typer.Option("--token-budget", help="Keep as many as fit so many tokens.")] = (
@@ -115,6 +115,7 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def run(**given: Any) -> None:
+        """The command, its options gathered into the dataclasses."""
         for name, group in groups.items():
             given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
         command(**given)

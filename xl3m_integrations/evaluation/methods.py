@@ -27,7 +27,7 @@ class Engine:
 
     Attributes:
         name: The method's name.
-        hops: How often the document is read; see `engine.Choice`.
+        hops: How often the document is read; see `choice.Choice`.
     """
 
     name: str

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xl3m_integrations.errors import SettingError
 from xl3m_integrations.evaluation.rankers import require
 from xl3m_integrations.evaluation.results import Cell, Evaluation, Record
+from xl3m_integrations.writing import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -164,7 +164,6 @@ def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
 
 def save_figure(figure: Figure, path: Path) -> Path:
     """Write a figure as PNG, whole or not at all; gives the path back."""
-    beside = path.with_name(f".{path.name}.part")
-    figure.savefig(beside, dpi=150, format="png")
-    os.replace(beside, path)
+    with replacing(path) as beside:
+        figure.savefig(beside, dpi=150, format="png")
     return path

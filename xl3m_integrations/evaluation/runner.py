@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -90,20 +91,12 @@ def evaluate(
     material = Material(xl3m, haystack)
     plan = _plan(material, chosen, lengths, rows, n, seed)
     cut = partial(Asked.of, xl3m, top_k=top_k, max_new_tokens=max_new_tokens, seed=seed)
-    began = time.monotonic()
     records: list[Record] = []
     done = 0
-    for label, make in plan:
-        seconds = time.monotonic() - began
-        if time_limit is not None and seconds >= time_limit:
-            break
-        if progress is not None:
-            progress(EvaluationProgress(done, len(plan), label, seconds))
-        try:
+    with suppress(KeyboardInterrupt):
+        for make in _in_time(plan, time_limit, progress):
             records += _asked(cut, make(), contestants, left_out, unanswerable=unanswerable)
-        except KeyboardInterrupt:
-            break
-        done += 1
+            done += 1
     settings = _engine_settings(xl3m, top_k, max_new_tokens) | {
         "tasks": [task.name for task in chosen] + sorted({row.task for row in rows}),
         "methods": [method.name for method in contestants],
@@ -145,6 +138,20 @@ def _plan(
                 plan.append((f"{task.name}, {tokens:,} tokens", _maker(task, material, tokens, number, seed)))
         plan += [(row.task, _given(row)) for row in rows if row.number == number]
     return plan
+
+
+def _in_time(
+    plan: Plan, time_limit: float | None, progress: Callable[[EvaluationProgress], None] | None
+) -> Iterator[Callable[[], Example]]:
+    """What makes each example, until the time is up."""
+    began = time.monotonic()
+    for done, (label, make) in enumerate(plan):
+        seconds = time.monotonic() - began
+        if time_limit is not None and seconds >= time_limit:
+            return
+        if progress is not None:
+            progress(EvaluationProgress(done, len(plan), label, seconds))
+        yield make
 
 
 def _maker(task: Task, material: Material, tokens: int, number: int, seed: int) -> Callable[[], Example]:

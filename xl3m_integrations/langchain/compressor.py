@@ -12,8 +12,8 @@ from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from langchain_core.runnables.config import ensure_config
 
 from xl3m_integrations.adapting import STRICT, EngineFields
+from xl3m_integrations.choice import Choice
 from xl3m_integrations.concurrency import Cancellation, in_thread
-from xl3m_integrations.engine import Choice
 from xl3m_integrations.prompts import require_question
 from xl3m_integrations.types import Progress, Selection, Span
 

@@ -13,8 +13,9 @@ from pydantic import AliasChoices, BaseModel, Field, model_validator
 
 from xl3m_integrations.adapting import EngineFields
 from xl3m_integrations.backends.base import Generator
+from xl3m_integrations.choice import Choice
 from xl3m_integrations.concurrency import Cancellation
-from xl3m_integrations.engine import XL3M, Choice
+from xl3m_integrations.engine import XL3M
 from xl3m_integrations.errors import SettingError
 from xl3m_integrations.fitting import Window
 

@@ -12,7 +12,7 @@ from pydantic import Field, PrivateAttr
 from typing_extensions import Self
 
 from xl3m_integrations.adapting import STRICT, EngineFields, HeldIndex
-from xl3m_integrations.engine import Choice
+from xl3m_integrations.choice import Choice
 from xl3m_integrations.langchain.compressor import XL3MCompressor
 from xl3m_integrations.types import Selection
 

@@ -27,9 +27,9 @@ from pydantic import Field
 
 from xl3m_integrations.adapting import EngineFields
 from xl3m_integrations.backends.base import Generator
+from xl3m_integrations.choice import Choice
 from xl3m_integrations.concurrency import Cancellation, in_thread, stream_in_thread
 from xl3m_integrations.conversation import FittedConversation, Turn, fit_conversation
-from xl3m_integrations.engine import Choice
 from xl3m_integrations.errors import InputError, SettingError
 from xl3m_integrations.fitting import SEAM_TOKENS, FittedPrompt, Window, fit_prompt
 from xl3m_integrations.llama_index.readers import (

@@ -14,8 +14,8 @@ from llama_index_instrumentation import get_dispatcher
 
 from xl3m_integrations.adapting import EngineFields
 from xl3m_integrations.assembly import SEPARATOR
+from xl3m_integrations.choice import Choice
 from xl3m_integrations.concurrency import Cancellation, in_thread
-from xl3m_integrations.engine import Choice
 from xl3m_integrations.errors import InputError
 from xl3m_integrations.prompts import require_question
 from xl3m_integrations.types import Selection, Span

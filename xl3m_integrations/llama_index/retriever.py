@@ -20,8 +20,9 @@ from llama_index.core.schema import (
 )
 
 from xl3m_integrations.adapting import EngineFields, HeldIndex
+from xl3m_integrations.choice import Choice
 from xl3m_integrations.concurrency import Cancellation, in_thread
-from xl3m_integrations.engine import XL3M, Choice
+from xl3m_integrations.engine import XL3M
 from xl3m_integrations.errors import InputError
 from xl3m_integrations.prefilter import Prefilter
 from xl3m_integrations.prompts import require_question

@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-import os
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xl3m_integrations.errors import MissingExtraError, SettingError
+from xl3m_integrations.writing import replacing
 
 if TYPE_CHECKING:
     from xl3m_integrations.types import Answer, Selection
@@ -46,10 +46,5 @@ def write(path: Path, page: str) -> None:
     if path.exists() and not path.is_file():  # a device or a pipe
         path.write_bytes(data)
         return
-    path = path.resolve()  # a link stays a link
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as beside:
+        beside.write_bytes(data)

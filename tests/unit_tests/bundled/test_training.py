@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from xl3m_integrations.bundled import corpus, train
 from xl3m_integrations.bundled.examples import ExampleMaker, collate
 from xl3m_integrations.bundled.model import build_model, llama_config
+from xl3m_integrations.bundled.plan import Cycle, Plan, stage_at
 from xl3m_integrations.bundled.tokenizer import train_tokenizer
 
 
@@ -82,12 +83,12 @@ def test_initial_heads_look_one_and_two_tokens_back(tokenizer: PreTrainedTokeniz
 
 def test_the_curriculum_covers_the_run() -> None:
     rng = random.Random(0)
-    lengths = [train.stage_at(progress / 100, rng).length for progress in range(101)]
+    lengths = [stage_at(progress / 100, rng).length for progress in range(101)]
     assert lengths[0] == 192 and set(lengths[30:]) == {384, 704}
 
 
 def test_the_learning_rate_rises_stays_and_falls_to_zero() -> None:
-    plan = train.Plan(cycles=(train.Cycle(10_000_000, 3e-3, 0.3), train.Cycle(5_000_000, 1e-3, 0.5)))
+    plan = Plan(cycles=(Cycle(10_000_000, 3e-3, 0.3), Cycle(5_000_000, 1e-3, 0.5)))
     first = plan.cycle_steps(plan.cycles[0])
     rates = [plan.learning_rate(step) for step in range(plan.steps + 1)]
     assert rates[0] < rates[50] < max(rates) == 3e-3

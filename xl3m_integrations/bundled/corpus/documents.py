@@ -117,6 +117,28 @@ def unambiguous(rng: Rng, facts: Sequence[Fact], extra: int, near: float = 0.7) 
     return shuffled
 
 
+class _Woven:
+    """A text that grows by sentences, and by lines that stand alone."""
+
+    def __init__(self, rng: Rng, paragraph: float) -> None:
+        self.text = ""
+        self._rng, self._paragraph = rng, paragraph
+
+    def put(self, text: str, line: bool) -> int:
+        """Add a sentence, or a line; gives the offset at which it begins."""
+        self.text += self._gap(line)
+        start = len(self.text)
+        self.text += text + "\n" * line
+        return start
+
+    def _gap(self, line: bool) -> str:
+        if not self.text or self.text.endswith("\n"):
+            return ""
+        if line:
+            return "\n"
+        return " " if self._rng.random() > self._paragraph else "\n\n"
+
+
 def weave(
     rng: Rng, sentences: Sequence[str], facts: Sequence[Fact], paragraph: float = 0.15
 ) -> tuple[str, list[Planted]]:
@@ -125,35 +147,18 @@ def weave(
     if len(waiting) > len(facts):
         rng.shuffle(waiting)
     slots = sorted(rng.randrange(len(sentences) + 1) for _ in waiting)
-    pieces: list[str] = []
+    woven = _Woven(rng, paragraph)
     starts: dict[int, list[int]] = {id(fact): [] for fact in facts}
-    length, used = 0, 0
-
-    def put(text: str, line: bool) -> int:
-        nonlocal length
-        gap = (
-            ""
-            if not pieces
-            else "\n"
-            if line or pieces[-1].endswith("\n")
-            else " "
-            if rng.random() > paragraph
-            else "\n\n"
-        )
-        gap = "" if pieces and pieces[-1].endswith("\n") else gap
-        pieces.append(gap + text + ("\n" if line else ""))
-        length += len(pieces[-1])
-        return length - len(text) - line
-
+    used = 0
     for at in range(len(sentences) + 1):
         while used < len(slots) and slots[used] == at:
             fact = waiting[used]
             found = starts[id(fact)]
-            found.append(put(fact.statements[len(found)], fact.line))
+            found.append(woven.put(fact.statements[len(found)], fact.line))
             used += 1
         if at < len(sentences):
-            put(sentences[at], line=False)
-    return "".join(pieces), [Planted(fact, tuple(starts[id(fact)])) for fact in facts]
+            woven.put(sentences[at], line=False)
+    return woven.text, [Planted(fact, tuple(starts[id(fact)])) for fact in facts]
 
 
 def stream_document(
