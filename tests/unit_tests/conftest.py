@@ -1,11 +1,13 @@
-"""Tokenizers built in memory, one of each kind that behaves in its own way, and a tiny model on disk."""
+"""What unit tests share: tokenizers of each kind, a tiny model on disk, progress at every step, endless answers."""
 
 from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -13,6 +15,8 @@ from models import make_model, make_tokenizer
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
+from xl3m_integrations import scoring
+from xl3m_integrations.backends.transformers import TransformersBackend
 from xl3m_integrations.bundled import corpus
 from xl3m_integrations.bundled.tokenizer import train_tokenizer
 from xl3m_integrations.tokens import TextTokenizer
@@ -113,3 +117,25 @@ def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(saved_model: Path) -> str:
     """The same folder, as the command line takes it."""
     return str(saved_model)
+
+
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Progress is reported after every segment."""
+    monkeypatch.setattr(scoring, "_SECONDS_BETWEEN_REPORTS", 0)
+
+
+@pytest.fixture
+def endless(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Models write for ever; set when they are told to stop."""
+    closed = threading.Event()
+
+    def complete(self: TransformersBackend, prompt: str, **options: Any) -> Iterator[str]:
+        try:
+            while True:
+                yield "rain "
+        finally:
+            closed.set()
+
+    monkeypatch.setattr(TransformersBackend, "complete", complete)
+    return closed

@@ -38,6 +38,8 @@ from xl3m_integrations.bundled.tokenizer import BOS, EOS, PAD, train_tokenizer
 WINDOW = 256
 VOCABULARY = 600
 HIDDEN = 32
+QUESTION = "What is the special magic number for the harbour?"
+MEASURES = ("entropy", "question_likelihood", "answer_entropy", "blend")
 
 _COMMON = {"hidden_size": HIDDEN, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": WINDOW}
 _GATED = {**_COMMON, "intermediate_size": 48, "num_key_value_heads": 2}
@@ -58,6 +60,9 @@ def text_of(characters: int, seed: int = 0) -> str:
     rng = random.Random(seed)
     needles = [(rng.random(), corpus.magic_fact(rng))]
     return "".join(corpus.stream_document(rng, needles, characters))[:characters]
+
+
+TEXT = text_of(3_000, seed=1)
 
 
 @cache
@@ -107,6 +112,11 @@ def shared_model(architecture: str = "llama") -> Any:
 def shared_tokenizer() -> PreTrainedTokenizerFast:
     """The same tokenizer for all tests that leave it as it is."""
     return make_tokenizer()
+
+
+def plain_ids(text: str) -> list[int]:
+    """The ids of `text` in the shared tokenizer, with nothing put before or after."""
+    return shared_tokenizer()(text, add_special_tokens=False).input_ids
 
 
 def make_backend(architecture: str = "llama", **settings: Any) -> TransformersBackend:

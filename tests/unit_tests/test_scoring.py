@@ -148,8 +148,8 @@ def test_progress_ends_with_everything_read(run, byte_level_tokenizer):
     assert last.seconds == scored.seconds
 
 
-def test_progress_grows_and_knows_no_total_while_a_stream_comes_in(run, monkeypatch):
-    monkeypatch.setattr("xl3m_integrations.scoring._SECONDS_BETWEEN_REPORTS", 0.0)
+@pytest.mark.usefixtures("unhurried")
+def test_progress_grows_and_knows_no_total_while_a_stream_comes_in(run):
     reports: list[Progress] = []
     scored = run([lines(10), iter([lines(4)])], by_index, progress=reports.append)
     assert [r.segments for r in reports] == [*range(1, len(scored) + 1), len(scored)]

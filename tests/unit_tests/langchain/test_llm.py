@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,7 +18,6 @@ from lockers import FACT, QUERY, RAIN, rain_around_the_fact
 from pydantic import ValidationError
 
 from xl3m_integrations import XL3M, InputError, SettingError
-from xl3m_integrations.backends.transformers import TransformersBackend
 from xl3m_integrations.langchain import XL3MLLM
 
 HEAD = "Answer the question from the text.\n\n"
@@ -137,20 +135,10 @@ async def test_the_loop_stays_free(llm: XL3MLLM) -> None:
         assert ticks > 20
 
 
-async def test_cancelling_a_stream_stops_the_model(llm: XL3MLLM, monkeypatch: pytest.MonkeyPatch) -> None:
-    closed = threading.Event()
-
-    def endless(self: Any, prompt: str, **options: Any) -> Iterator[str]:
-        try:
-            while True:
-                yield "rain "
-        finally:
-            closed.set()
-
-    monkeypatch.setattr(TransformersBackend, "complete", endless)
+async def test_cancelling_a_stream_stops_the_model(llm: XL3MLLM, endless: threading.Event) -> None:
     async for _ in llm.astream("Once upon a time"):
         break
-    assert await asyncio.to_thread(closed.wait, 60)
+    assert await asyncio.to_thread(endless.wait, 60)
 
 
 def test_stop_ends_the_answer_and_is_left_out(llm: XL3MLLM) -> None:

@@ -14,7 +14,6 @@ from event_loop import assert_cancelling_stops, ticks_during
 from lockers import QUERY, RAIN
 
 from xl3m_integrations import XL3M
-from xl3m_integrations.backends.transformers import TransformersBackend
 from xl3m_integrations.llama_index import XL3MLLM
 
 
@@ -72,29 +71,18 @@ async def test_cancelling_stops_the_work(xl3m: XL3M, llm: XL3MLLM, call: str, mo
     await assert_cancelling_stops(CALLS[call](llm), started, stopped)
 
 
-async def test_leaving_a_stream_early_closes_the_readers(xl3m: XL3M, monkeypatch: pytest.MonkeyPatch) -> None:
-    closed = threading.Event()
-
-    def endless(self: Any, prompt: str, **options: Any) -> Any:
-        try:
-            while True:
-                yield "rain "
-        finally:
-            closed.set()
-
-    monkeypatch.setattr(TransformersBackend, "complete", endless)
-    llm = XL3MLLM(xl3m=xl3m)
+async def test_leaving_a_stream_early_closes_the_readers(llm: XL3MLLM, endless: threading.Event) -> None:
     for _ in llm.stream_complete("Hello"):
         break
-    assert closed.is_set()
-    closed.clear()
+    assert endless.is_set()
+    endless.clear()
     stream = await llm.astream_complete("Hello")
     async for _ in stream:
         break
     del _
     await stream.aclose()
     del stream
-    assert await asyncio.to_thread(closed.wait, 60)
+    assert await asyncio.to_thread(endless.wait, 60)
 
 
 def test_sixteen_threads_give_the_answers_of_one(llm: XL3MLLM) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+from indexes import ALL, QUESTIONS, TEXT, engine
 from models import (
     ARCHITECTURES,
+    MEASURES,
     assert_same,
     make_backend,
     make_model,
@@ -21,46 +21,12 @@ from models import (
     text_of,
 )
 
-from xl3m_integrations import XL3M, InputError, ScoringError, Selection, SettingError
+from xl3m_integrations import XL3M, Selection, SettingError
 from xl3m_integrations.backends.base import Scorer, SharingScorer
-from xl3m_integrations.backends.kv_cache import HeldRows, KVBlock, KVCache, key_of
 from xl3m_integrations.backends.shared_pass import Sharing
 from xl3m_integrations.backends.transformers import TransformersBackend
-from xl3m_integrations.index import Index
-
-MEASURES = ("entropy", "question_likelihood", "answer_entropy", "blend")
-TEXT = text_of(1_500, seed=1)
-QUESTIONS = [
-    "What is the special magic number for the harbour?",
-    "Who?",
-    "And why is it that the ferry left before the rain had begun to fall on the old town?",
-]
-ALL = 10**6
 
 
-def engine(architecture: str = "llama", **settings: Any) -> XL3M:
-    backend = make_backend(architecture, **settings)
-    return XL3M(backend, backend)
-
-
-def count_tokens(xl3m: XL3M, work: Callable[[], Any]) -> int:
-    """Tokens that the model reads while `work` runs."""
-    read = 0
-    backend: Any = xl3m.scorer
-    forward = backend.logits
-
-    def logits(ids: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        nonlocal read
-        read += ids.numel()
-        return forward(ids, *args, **kwargs)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backend, "logits", logits)
-        work()
-    return read
-
-
-# ---------------------------------------------------------------------------------------------- the same scores
 @pytest.mark.parametrize("measure", MEASURES)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_kept_and_shared_equal_plain(architecture: str, measure: str):
@@ -172,191 +138,6 @@ def test_hops_and_second_looks_change_nothing_and_keep_nothing_more():
     assert index.cache.nbytes == held
 
 
-# ---------------------------------------------------------------------------------------------- the work
-def test_the_next_question_costs_its_own_tokens():
-    xl3m = engine()
-    index = xl3m.index(TEXT)
-    index.select(QUESTIONS[0], measure="entropy")
-    read = count_tokens(xl3m, lambda: index.select(QUESTIONS[1], measure="entropy"))
-    backend: Any = xl3m.scorer
-    assert read <= len(index) * len(backend.prompt(QUESTIONS[1]).after)
-
-
-def test_many_questions_read_the_segments_once():
-    xl3m = engine()
-    segments = xl3m.select(TEXT, "Who?", top_k=ALL).segments
-    assert xl3m.scorer.sharing is Sharing.PACKS  # tried, so that what is counted is the pass alone
-    own = sum(xl3m.scorer.overhead(question) for question in QUESTIONS)
-    for many in (xl3m, xl3m.index(TEXT)):
-        text = () if many is not xl3m else (TEXT,)
-        read = count_tokens(xl3m, lambda m=many, t=text: m.select_many(*t, QUESTIONS, measure="entropy"))
-        assert read <= sum(s.tokens for s in segments) + len(segments) * own
-
-
-# ---------------------------------------------------------------------------------------------- bounded memory
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.6])
-def test_what_does_not_fit_the_budget_is_computed_again(share: float):
-    xl3m = engine(batch_tokens=100)
-    whole = xl3m.index(TEXT)
-
-    def read(index: Index) -> int:
-        return count_tokens(xl3m, lambda: index.select(QUESTIONS[0], measure="entropy"))
-
-    assert xl3m.scorer.sharing is Sharing.PACKS  # tried, so that only the passes are counted
-    everything = read(whole)
-    budget = int(share * whole.cache.nbytes)
-    index = xl3m.index(TEXT, cache_bytes=budget)
-    assert read(index) == everything
-    for question in QUESTIONS:
-        assert_same(index.select(question, top_k=ALL), xl3m.select(TEXT, question, top_k=ALL))
-        assert index.cache.nbytes <= budget
-    # A text read from front to back must not push out what is needed next: the share that fits is saved, or most of it.
-    assert everything - read(index) >= 0.6 * share * (everything - read(whole))
-    assert (index.cache.nbytes > 0) == (share > 0)
-
-
-def block(rows: int) -> KVBlock:
-    return KVBlock(((torch.zeros(rows, 1, 2, 4), torch.zeros(rows, 1, 2, 4)),))
-
-
-def test_the_least_recently_used_goes_out():
-    cache = KVCache(3 * block(1).nbytes)
-    keys = [key_of([[n, n]]) for n in range(5)]
-    for key in keys[:3]:
-        cache.put(key, block(1))
-    cache.begin()
-    cache.begin()
-    assert cache.get(keys[0]) is not None
-    cache.begin()
-    cache.put(keys[3], block(1))
-    assert [cache.get(key) is not None for key in keys] == [True, False, True, True, False]
-    assert cache.nbytes == 3 * block(1).nbytes
-
-
-def test_keys_are_the_ids_themselves():
-    cache = KVCache(1 << 20)
-    cache.put(key_of([[1, 2], [3, 4]]), block(2))
-    assert cache.get(key_of([[1, 2], [3, 4]])) is not None
-    for rows in ([[1, 2], [3, 5]], [[1, 2, 3, 4]], [[1, 2]], [[1], [2], [3], [4]]):
-        assert cache.get(key_of(rows)) is None
-
-
-def test_rows_are_gathered_from_the_blocks_that_hold_them():
-    cache = KVCache(3 * block(1).nbytes)
-    one, pair = block(1), block(2)
-    for number, layer in enumerate((*one.layers[0], *pair.layers[0])):
-        layer += number + torch.arange(len(layer))[:, None, None, None] / 10
-    cache.put(key_of([[1, 2]]), one)
-    cache.put(key_of([[3, 4], [5, 6]]), pair)
-    held = HeldRows(cache)
-    found = held.get(key_of([[5, 6], [1, 2], [3, 4]]))
-    assert [layer[:, 0, 0, 0].tolist() for layer in found.layers[0]] == [
-        pytest.approx([2.1, 0.0, 2.0]),
-        pytest.approx([3.1, 1.0, 3.0]),
-    ]
-    assert held.get(key_of([[1, 2], [7, 8]])) is None
-    held.put(key_of([[7, 8]]), block(1))
-    cache.begin()
-    cache.begin()
-    cache.put(key_of([[7, 8]]), block(1))  # puts the least recently used block out
-    assert held.get(key_of([[1, 2]])) is None
-    assert held.get(key_of([[7, 8], [3, 4]])).rows == 2
-    cache.clear()
-    assert held.get(key_of([[3, 4]])) is None
-
-
-def test_a_block_larger_than_the_budget_is_not_kept():
-    cache = KVCache(block(1).nbytes)
-    cache.put(key_of([[1], [2]]), block(2))
-    assert cache.nbytes == 0
-
-
-def test_clearing_lets_go_of_everything_and_the_next_question_is_answered():
-    xl3m = engine()
-    index = xl3m.index(TEXT)
-    before = index.select(QUESTIONS[0])
-    index.cache.clear()
-    assert index.cache.nbytes == 0
-    assert_same(index.select(QUESTIONS[0]), before)
-
-
-# ---------------------------------------------------------------------------------------------- what goes wrong
-def failing(limit: int) -> tuple[XL3M, list[int]]:
-    """An engine whose model has memory for so many rows at once, and the rows that were refused."""
-    model, refused = make_model(), []
-    forward = model.forward
-
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        rows = len(kwargs["input_ids"])
-        if rows > limit:
-            refused.append(rows)
-            raise torch.OutOfMemoryError(f"CUDA out of memory. Tried to read {rows} rows")
-        return forward(*args, **kwargs)
-
-    backend = TransformersBackend(model, make_tokenizer())
-    assert backend.sharing is Sharing.PACKS
-    model.forward = wrapped
-    return XL3M(backend), refused
-
-
-@pytest.mark.parametrize("measure", MEASURES)
-def test_out_of_memory_halves_the_batch(measure: str):
-    xl3m, refused = failing(limit=3)
-    index = xl3m.index(TEXT)
-    for question in QUESTIONS:
-        assert_same(
-            index.select(question, measure=measure, top_k=ALL),
-            engine().select(TEXT, question, measure=measure, top_k=ALL),
-        )
-    for many, question in zip(xl3m.select_many(TEXT, QUESTIONS, top_k=ALL), QUESTIONS, strict=True):
-        assert_same(many, engine().select(TEXT, question, top_k=ALL))
-    assert refused
-
-
-def test_memory_too_small_for_one_row_names_the_segment():
-    xl3m, _ = failing(limit=0)
-    with pytest.raises(ScoringError, match=r"segment \d+ \(characters"):
-        xl3m.index(TEXT).select(QUESTIONS[0], measure="entropy")
-
-
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
-        (lambda xl3m: xl3m.index(""), "document is empty"),
-        (lambda xl3m: xl3m.index(), "no document to index"),
-        (lambda xl3m: xl3m.index(TEXT).select(" "), "question is empty"),
-        (lambda xl3m: xl3m.select_many(TEXT, [QUESTIONS[0], " "]), "question is empty"),
-        (lambda xl3m: xl3m.select_many(TEXT, QUESTIONS[0]), "questions is one string"),
-        (lambda xl3m: xl3m.select_many(TEXT, ["Who?", "Why is it so? " * 256]), "Shorten the question"),
-        (lambda xl3m: xl3m.index(TEXT).select("Why is it so? " * 256), "Shorten the question"),
-    ],
-)
-def test_input_that_cannot_be_used(call: Callable[[XL3M], Any], words: str):
-    with pytest.raises(InputError, match=words):
-        call(engine())
-
-
-def test_settings_that_cannot_be_used():
-    with pytest.raises(SettingError, match="cache_bytes is -1"):
-        engine().index(TEXT, cache_bytes=-1)
-    with pytest.raises(SettingError, match="top_k is 0"):
-        engine().index(TEXT).select("Who?", top_k=0)
-    assert engine().select_many(TEXT, []) == []
-
-
-def test_an_interrupted_pass_leaves_a_cache_that_serves(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("xl3m_integrations.scoring._SECONDS_BETWEEN_REPORTS", 0)
-    xl3m = engine(batch_tokens=100)
-    index = xl3m.index(TEXT)
-
-    def interrupt(progress: Any) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        index.select(QUESTIONS[0], progress=interrupt)
-    assert_same(index.select(QUESTIONS[0], top_k=ALL), xl3m.select(TEXT, QUESTIONS[0], top_k=ALL))
-
-
 def test_threads_share_an_index():
     xl3m = engine(batch_tokens=300)
     whole = xl3m.index(TEXT)
@@ -386,7 +167,6 @@ def test_a_journal_keeps_what_an_index_scores(tmp_path: Path):
     assert [one.reused for one in index.select_many(QUESTIONS, journal=journal)] == [len(index)] * 3
 
 
-# ---------------------------------------------------------------------------------------------- any model, any scorer
 def test_a_model_that_only_lets_questions_continue_one_by_one():
     backend = make_backend()
     backend.sharing = Sharing.QUESTIONS
