@@ -11,7 +11,7 @@ from typing_extensions import Self
 
 from xl3m_integrations.backends.kv_cache import KVCache
 from xl3m_integrations.choice import Choice
-from xl3m_integrations.engine import CACHE_BYTES, XL3M
+from xl3m_integrations.engine import XL3M
 from xl3m_integrations.index import Index
 from xl3m_integrations.types import Segment
 
@@ -20,9 +20,14 @@ STRICT = ConfigDict(arbitrary_types_allowed=True, extra="forbid", protected_name
 
 
 class HeldIndex:
-    """An index of texts, made anew only where they have changed since; what was computed for the others is kept."""
+    """An index of texts, made anew only where they have changed since; what was computed for the others is kept.
 
-    def __init__(self) -> None:
+    Args:
+        cache: Keeps it.
+    """
+
+    def __init__(self, cache: KVCache) -> None:
+        self._cache = cache
         self._lock = threading.Lock()
         self._texts: list[str] = []
         self._index: Index | None = None
@@ -31,8 +36,7 @@ class HeldIndex:
         """The index of `texts`."""
         with self._lock:
             if self._index is None or self._texts != list(texts):
-                cache = None if self._index is None else self._index.cache
-                self._index, self._texts = Index(engine, texts, cache or KVCache(CACHE_BYTES)), list(texts)
+                self._index, self._texts = Index(engine, texts, self._cache), list(texts)
             return self._index
 
 

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from itertools import islice
+from pathlib import Path
+from typing import Any
 
 import pytest
 from langchain_core.documents import Document
@@ -61,3 +63,37 @@ def test_hops_and_prefilter_reach_the_engine(adapter: str) -> None:
     ADAPTERS[adapter](xl3m=XL3M.default(), hops=2, prefilter=the_first_two)
     first, second = asked
     assert QUERY in first and second.endswith(first) and "ferry" in second.removesuffix(first)
+
+
+RETRIEVERS = ["langchain.XL3MRetriever", "llama_index.XL3MRetriever"]
+
+
+@pytest.mark.parametrize("retriever", RETRIEVERS)
+def test_a_retriever_reads_again_what_another_has_computed(retriever: str, tmp_path: Path) -> None:
+    xl3m = XL3M.default()
+    read: list[int] = []
+    logits = xl3m.scorer.logits
+
+    def counted(ids: Any, *rest: Any, **cache: Any) -> Any:
+        read.append(ids.numel())
+        return logits(ids, *rest, **cache)
+
+    xl3m.scorer.logits = counted
+
+    def scores(**how: Any) -> list[float]:
+        found: Any = ADAPTERS[retriever](xl3m=xl3m, **how)
+        return [one.score if isinstance(one, NodeWithScore) else one.metadata["relevance_score"] for one in found]
+
+    expected = scores()
+    costs = []
+    for _ in range(2):
+        read.clear()
+        assert scores(cache_dir=tmp_path) == expected
+        costs.append(sum(read))
+    assert costs[1] < costs[0] / 2
+
+
+@pytest.mark.parametrize("retriever", RETRIEVERS)
+def test_a_cache_that_cannot_be_is_refused_before_anything_is_read(retriever: str) -> None:
+    with pytest.raises(ValueError, match="cache_dir_bytes is 10, but there is no cache_dir"):
+        ADAPTERS[retriever](cache_dir_bytes=10)

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import partial, wraps
+from logging import ERROR, getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -128,14 +129,13 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
 def load_engine(model: str | None, backend: str = "transformers", **settings: Any) -> XL3M:
     """An engine on a model, the bundled one where none is named."""
     with err.status("loading the model"):
-        from huggingface_hub.utils import logging as hub_logging
         from transformers.utils import logging
 
         from xl3m_integrations.engine import XL3M
 
         logging.disable_progress_bar()
         logging.set_verbosity_error()
-        hub_logging.set_verbosity_error()  # it tells of every retry; what fails in the end is one message
+        getLogger("huggingface_hub").setLevel(ERROR)  # it tells of every retry; what fails in the end is one message
         given = {name: value for name, value in settings.items() if value is not None}
         if model is None and backend != "openai":
             return XL3M.default(backend=backend, **given)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, model_validator
 from typing_extensions import Self
 
 from xl3m_integrations.adapting import STRICT, EngineFields, HeldIndex
 from xl3m_integrations.choice import Choice
+from xl3m_integrations.engine import CACHE_BYTES
+from xl3m_integrations.index import cache_of
 from xl3m_integrations.langchain.compressor import XL3MCompressor
 from xl3m_integrations.types import Selection
 
@@ -36,6 +39,8 @@ class XL3MRetriever(EngineFields, BaseRetriever):
             Segments that passages are made of; None takes twice `k`, since neighbours that overlap become one passage.
         token_budget: int | None
             Instead of `top_k`: as many segments as fit so many tokens of the scoring model.
+        cache_bytes, cache_dir, cache_dir_bytes:
+            Where what the model computes for the documents is kept for the next query; see `XL3M.index`.
 
     Instantiate:
         .. code-block:: python
@@ -62,7 +67,16 @@ class XL3MRetriever(EngineFields, BaseRetriever):
 
     documents: list[Document] = Field(default_factory=list, repr=False)
     k: int = Field(default=4, ge=1)
-    _held: HeldIndex = PrivateAttr(default_factory=HeldIndex)
+    cache_bytes: int = CACHE_BYTES
+    cache_dir: str | Path | None = None
+    cache_dir_bytes: int | None = None
+    _held: HeldIndex = PrivateAttr()
+
+    @model_validator(mode="after")
+    def _make_cache(self) -> Self:
+        cache = cache_of(self.engine.scorer, self.cache_bytes, self.cache_dir, self.cache_dir_bytes)
+        self._held = HeldIndex(cache)
+        return self
 
     @classmethod
     def from_texts(
@@ -112,7 +126,7 @@ class XL3MRetriever(EngineFields, BaseRetriever):
 class _OfIndex(XL3MCompressor):
     """A compressor of texts that are asked many times."""
 
-    _held: HeldIndex = PrivateAttr(default_factory=HeldIndex)
+    _held: HeldIndex = PrivateAttr()
 
     def _selections(self, texts: list[str], query: str, how: Choice) -> list[Selection]:
         return self._held.of(self.engine, texts).select_documents(query, **how)

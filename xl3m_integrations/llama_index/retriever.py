@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 from llama_index.core.base.base_retriever import BaseRetriever
@@ -22,8 +23,9 @@ from llama_index.core.schema import (
 from xl3m_integrations.adapting import EngineFields, HeldIndex
 from xl3m_integrations.choice import Choice
 from xl3m_integrations.concurrency import Cancellation, in_thread
-from xl3m_integrations.engine import XL3M
+from xl3m_integrations.engine import CACHE_BYTES, XL3M
 from xl3m_integrations.errors import InputError
+from xl3m_integrations.index import cache_of
 from xl3m_integrations.prefilter import Prefilter
 from xl3m_integrations.prompts import require_question
 from xl3m_integrations.types import Selection
@@ -62,6 +64,8 @@ class XL3MRetriever(BaseRetriever):
             2 for questions that need two passages: the question is asked again, led by what was found first.
         prefilter: callable | None
             Chooses the segments that the model reads, such as `BM25(n=256)`. None lets it read all.
+        cache_bytes, cache_dir, cache_dir_bytes:
+            Where what the model computes for the nodes is kept for the next query; see `XL3M.index`.
 
     Instantiate:
         .. code-block:: python
@@ -103,6 +107,9 @@ class XL3MRetriever(BaseRetriever):
         measure: str | None = None,
         hops: int = 1,
         prefilter: Prefilter | None = None,
+        cache_bytes: int = CACHE_BYTES,
+        cache_dir: str | Path | None = None,
+        cache_dir_bytes: int | None = None,
         callback_manager: CallbackManager | None = None,
         verbose: bool = False,
     ) -> None:
@@ -118,7 +125,7 @@ class XL3MRetriever(BaseRetriever):
             prefilter=prefilter,
         )
         self._nodes = list(nodes)
-        self._held = HeldIndex()
+        self._held = HeldIndex(cache_of(self._settings.engine.scorer, cache_bytes, cache_dir, cache_dir_bytes))
         wrong = next((node for node in self._nodes if not isinstance(node, BaseNode)), None)
         if wrong is not None:
             raise InputError(f"A node is a {type(wrong).__name__}; pass Documents or nodes, or use from_texts().")
