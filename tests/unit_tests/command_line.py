@@ -11,8 +11,6 @@ from typer.testing import CliRunner
 
 from xl3m_integrations.cli import app
 
-QUESTION = "What is the special magic number?"
-
 
 def run(*arguments: str, stdin: bytes | None = None) -> Result:
     return CliRunner().invoke(app, list(arguments), input=stdin)

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import torch
-from models import assert_same, shared_model, shared_tokenizer, text_of
+from models import QUESTION, assert_same, shared_model, shared_tokenizer, text_of
 
 from xl3m_integrations import XL3M, SettingError
 from xl3m_integrations.backends.transformers import TransformersBackend
@@ -25,10 +25,9 @@ def engine(*, compile: bool) -> XL3M:
 @needs_compiler
 def test_compiled_is_plain():
     plain, compiled = engine(compile=False), engine(compile=True)
-    question = "What is the special magic number for the harbour?"
-    expected = plain.select(TEXT, question, top_k=10**6)
-    assert_same(compiled.select(TEXT, question, top_k=10**6), expected)
-    assert_same(compiled.select_many(TEXT, ["Who?", question], top_k=10**6)[1], expected)
+    expected = plain.select(TEXT, QUESTION, top_k=10**6)
+    assert_same(compiled.select(TEXT, QUESTION, top_k=10**6), expected)
+    assert_same(compiled.select_many(TEXT, ["Who?", QUESTION], top_k=10**6)[1], expected)
 
 
 def test_where_compiling_fails_the_error_says_so(monkeypatch: pytest.MonkeyPatch):

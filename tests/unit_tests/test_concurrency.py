@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from event_loop import assert_cancelling_stops
 
 from xl3m_integrations.concurrency import Cancellation, in_thread, stream_in_thread
 from xl3m_integrations.types import Progress
@@ -38,12 +39,7 @@ async def test_cancelling_the_task_reaches_the_work() -> None:
             stopped.set()
             raise
 
-    task = asyncio.create_task(in_thread(work))
-    await asyncio.to_thread(started.wait, 30)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert await asyncio.to_thread(stopped.wait, 30)
+    await assert_cancelling_stops(in_thread(work), started, stopped)
 
 
 async def test_a_stream_gives_all_pieces_in_order() -> None:

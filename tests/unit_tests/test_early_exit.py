@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from models import ARCHITECTURES, WINDOW, make_model, shared_tokenizer, text_of
+from models import ARCHITECTURES, QUESTION, WINDOW, make_model, shared_tokenizer, text_of
 from torch import nn
 
 from xl3m_integrations import XL3M, SettingError
@@ -19,7 +19,7 @@ from xl3m_integrations.backends.shared_pass import Sharing
 from xl3m_integrations.certainty import Blend
 
 DEPTH = 3
-QUESTIONS = ["What is the special magic number for the harbour?", "Who?", "And why did the ferry leave so early?"]
+QUESTIONS = [QUESTION, "Who?", "And why did the ferry leave so early?"]
 TEXT = text_of(1_500, seed=1)
 NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm")  # what the architectures of the suite call it
 

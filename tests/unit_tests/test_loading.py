@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from models import WINDOW, make_backend, make_model, make_tokenizer, shared_model, shared_tokenizer, text_of
+from models import QUESTION, WINDOW, make_backend, make_model, make_tokenizer, shared_model, shared_tokenizer, text_of
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -23,8 +23,6 @@ from transformers import (
 from xl3m_integrations import XL3M, ModelLoadError, SettingError, XL3MError
 from xl3m_integrations.backends.loading import load, pick_device, pick_dtype
 from xl3m_integrations.bundled.tokenizer import CHAT_TEMPLATE
-
-QUESTION = "What is the special magic number?"
 
 
 # ---------------------------------------------------------------------------------------------- what loads

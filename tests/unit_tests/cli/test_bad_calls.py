@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import QUESTION, run, write
-from models import text_of
+from command_line import run, write
+from models import QUESTION, text_of
 
 from xl3m_integrations import XL3M
 

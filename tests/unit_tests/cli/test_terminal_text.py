@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from command_line import QUESTION, run, write
-from models import text_of
+from command_line import run, write
+from models import QUESTION, text_of
 
 from xl3m_integrations import XL3M, cli, demo
 from xl3m_integrations.demo import Asked
