@@ -16,7 +16,8 @@ from typing import Any
 from typing_extensions import Unpack
 
 from xl3m_integrations.backends.base import Evidence, Scorer, SharingScorer, evidence_many
-from xl3m_integrations.backends.kv_cache import HeldRows, KVCache, KVStore
+from xl3m_integrations.backends.kv_blocks import KVStore
+from xl3m_integrations.backends.kv_cache import HeldRows, KVCache
 from xl3m_integrations.backends.kv_files import KVFiles
 from xl3m_integrations.certainty import Measure
 from xl3m_integrations.choice import Choice

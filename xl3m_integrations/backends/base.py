@@ -11,7 +11,7 @@ from xl3m_integrations.tokens import TextTokenizer
 from xl3m_integrations.types import Segment
 
 if TYPE_CHECKING:
-    from xl3m_integrations.backends.kv_cache import KVStore
+    from xl3m_integrations.backends.kv_blocks import KVStore
 
 Evidence = tuple[float, ...]
 GROUP = 2_048  # segments that are put to each question in turn, by a scorer that reads them anew each time

@@ -41,7 +41,7 @@ from xl3m_integrations.tokens import TextTokenizer
 from xl3m_integrations.types import Segment
 
 if TYPE_CHECKING:
-    from xl3m_integrations.backends.kv_cache import KVStore
+    from xl3m_integrations.backends.kv_blocks import KVStore
 
 Found = tuple[Evidence, ...]  # a segment's evidence for each question
 SECONDS_BETWEEN_COMMITS = 1.0

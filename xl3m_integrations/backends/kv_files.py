@@ -30,7 +30,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 from transformers import __version__ as transformers_version
 
-from xl3m_integrations.backends.kv_cache import Key, KVBlock
+from xl3m_integrations.backends.kv_blocks import Key, KVBlock
 from xl3m_integrations.errors import CacheError, SettingError
 from xl3m_integrations.writing import UNFINISHED, replacing
 

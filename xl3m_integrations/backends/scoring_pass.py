@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,10 +13,8 @@ from xl3m_integrations.backends.batching import packed
 from xl3m_integrations.certainty import Measure, Needs, Observation
 from xl3m_integrations.errors import InputError, ScoringError, XL3MError
 from xl3m_integrations.prompts import QuestionPrompt
+from xl3m_integrations.tokens import TextTokenizer
 from xl3m_integrations.types import Segment
-
-if TYPE_CHECKING:
-    from xl3m_integrations.backends.transformers import TransformersBackend
 
 T = TypeVar("T")
 
@@ -24,10 +22,31 @@ LOGIT_BYTES = 256 << 20  # float32 logits of one batch, at most
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "failed to allocate")
 
 
+class LocalModel(Protocol):
+    """What a pass needs of a model in this process.
+
+    Attributes:
+        window: Tokens that it reads at most.
+        batch_tokens: Tokens of one forward pass, at most.
+        vocabulary: Numbers in the logits of a position.
+        device: Where it is.
+        tokenizer: Its tokenizer.
+    """
+
+    window: int
+    batch_tokens: int
+    vocabulary: int
+    device: torch.device
+    tokenizer: TextTokenizer
+
+    def logits(self, ids: Tensor, keep: Tensor | int, **cache: Any) -> Any:
+        """What the model gives for rows of ids [B, T], logits at the kept positions; see `TransformersBackend`."""
+
+
 class ScoringPass:
     """One question put to many segments."""
 
-    def __init__(self, backend: TransformersBackend, prompt: QuestionPrompt, measure: Measure) -> None:
+    def __init__(self, backend: LocalModel, prompt: QuestionPrompt, measure: Measure) -> None:
         self._backend = backend
         self.prompt = prompt
         self._measure = measure

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from enum import Enum
 from itertools import accumulate, groupby, takewhile
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -22,14 +22,11 @@ from transformers import DynamicCache
 
 from xl3m_integrations.backends.base import Evidence
 from xl3m_integrations.backends.batching import packed
-from xl3m_integrations.backends.kv_cache import KVBlock, KVStore, key_of
-from xl3m_integrations.backends.scoring_pass import LOGIT_BYTES, ScoringPass, in_halves
+from xl3m_integrations.backends.kv_blocks import KVBlock, KVStore, key_of
+from xl3m_integrations.backends.scoring_pass import LOGIT_BYTES, LocalModel, ScoringPass, in_halves
 from xl3m_integrations.certainty import Measure
 from xl3m_integrations.prompts import QuestionPrompt
 from xl3m_integrations.types import Segment
-
-if TYPE_CHECKING:
-    from xl3m_integrations.backends.transformers import TransformersBackend
 
 PACKED_TOKENS = 128  # of questions in one row; more would spend more on masked attention than they save
 
@@ -40,6 +37,31 @@ class Sharing(Enum):
     NOTHING = "nothing"  # they are not all there is to its state, or continuing from them gives something else
     QUESTIONS = "questions"  # one question at a time continues from them
     PACKS = "packs"  # several do, in one row behind a mask
+
+
+class SharingModel(LocalModel, Protocol):
+    """A model whose keys and values may serve several questions.
+
+    Attributes:
+        model: The model itself.
+    """
+
+    model: Any
+
+    @property
+    def head(self) -> tuple[int, ...]:
+        """See `head_of`."""
+
+    @property
+    def sharing(self) -> Sharing:
+        """See `sharing_of`."""
+
+    @property
+    def sliding_window(self) -> float:
+        """Tokens that its shortest attention window reaches back; infinity where none slides."""
+
+    def prompt(self, question: str) -> QuestionPrompt:
+        """The tokens around a segment."""
 
 
 class SharedPass:
@@ -54,7 +76,7 @@ class SharedPass:
 
     def __init__(
         self,
-        backend: TransformersBackend,
+        backend: SharingModel,
         prompts: Sequence[QuestionPrompt],
         measure: Measure,
         cache: KVStore | None = None,
@@ -169,7 +191,7 @@ def last_of_each(lengths: Sequence[int], wanted: Sequence[int]) -> Tensor:
     return torch.cat([torch.arange(end - want, end) for end, want in zip(ends, wanted, strict=True)])
 
 
-def packing(lengths: Sequence[int], kept: int, backend: TransformersBackend) -> dict[str, Tensor]:
+def packing(lengths: Sequence[int], kept: int, backend: SharingModel) -> dict[str, Tensor]:
     """Positions [1, T] and additive mask [1, 1, T, kept + T] of questions one behind the other, T tokens in all."""
     total = sum(lengths)
     sees = torch.ones(total, kept + total, dtype=torch.bool)
@@ -181,14 +203,14 @@ def packing(lengths: Sequence[int], kept: int, backend: TransformersBackend) -> 
     return {"attention_mask": mask[None, None].to(backend.device), "position_ids": positions[None].to(backend.device)}
 
 
-def read(backend: TransformersBackend, ids: Tensor) -> KVBlock | None:
+def read(backend: SharingModel, ids: Tensor) -> KVBlock | None:
     """Keys and values of rows of one length; None where the model's state is something else."""
     past = DynamicCache()  # made without the configuration: its layers keep every token
     backend.logits(ids, 1, use_cache=True, past_key_values=past)
     return KVBlock.of(past, ids.shape[1])
 
 
-def head_of(backend: TransformersBackend, probes: Sequence[str] = ("What is it?", "Who?", "a", "1")) -> tuple[int, ...]:
+def head_of(backend: SharingModel, probes: Sequence[str] = ("What is it?", "Who?", "a", "1")) -> tuple[int, ...]:
     """Tokens between segment and question that do not depend on the question, the last of them left out.
 
     The last is left to the question, since what the model predicts after it is the question's first token.
@@ -200,7 +222,7 @@ def head_of(backend: TransformersBackend, probes: Sequence[str] = ("What is it?"
 
 
 @torch.inference_mode()
-def sharing_of(backend: TransformersBackend) -> Sharing:
+def sharing_of(backend: SharingModel) -> Sharing:
     """What the model's keys and values can be used for, found out by trying on a few tokens.
 
     Architectures differ (recurrent state, positions added to attention, kernels without masks, …), and so do versions

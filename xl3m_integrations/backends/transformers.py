@@ -22,7 +22,7 @@ from xl3m_integrations.backends.batching import looked_ahead
 from xl3m_integrations.backends.compiling import compiled
 from xl3m_integrations.backends.early_exit import first_layers
 from xl3m_integrations.backends.fingerprint import fingerprint_of
-from xl3m_integrations.backends.kv_cache import KVStore
+from xl3m_integrations.backends.kv_blocks import KVStore
 from xl3m_integrations.backends.prompting import Prompting, until
 from xl3m_integrations.backends.scoring_pass import ScoringPass
 from xl3m_integrations.backends.shared_pass import SharedPass, Sharing, head_of, sharing_of

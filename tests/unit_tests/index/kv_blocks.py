@@ -10,7 +10,7 @@ import torch
 from indexes import QUESTIONS, passes
 
 from xl3m_integrations import XL3M
-from xl3m_integrations.backends.kv_cache import KVBlock, key_of
+from xl3m_integrations.backends.kv_blocks import KVBlock, key_of
 from xl3m_integrations.backends.kv_files import KVFiles
 from xl3m_integrations.index import Index
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from xl3m_integrations.backends.kv_cache import HeldRows, KVBlock, KVCache, key_of
+from xl3m_integrations.backends.kv_blocks import KVBlock, key_of
+from xl3m_integrations.backends.kv_cache import HeldRows, KVCache
 
 
 def zeros(rows: int) -> KVBlock:
