@@ -138,7 +138,7 @@ def _explained(path: Path) -> Iterator[None]:
             f"The journal {path} cannot be used: {error}; check the rights of the file and its folder, and the disk's "
             "free space."
         ) from error
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter of damage within SQLite's own texts
         raise _damaged(path, str(error)) from error
 
 

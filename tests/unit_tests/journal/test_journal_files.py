@@ -65,6 +65,7 @@ def written(path: Path) -> bytes:
 
 @settings(max_examples=60, deadline=None)
 @example(at=0.5625, length=22, fill=11)  # makes text of what was bytes
+@example(at=0.091796875, length=1, fill=128)  # within the schema, whose text is no longer UTF-8
 @given(at=st.floats(0, 1, exclude_max=True), length=st.integers(1, 64), fill=st.integers(0, 255))
 def test_damage_anywhere_is_refused_or_harmless_but_never_a_wrong_number(
     tmp_path_factory: pytest.TempPathFactory, at: float, length: int, fill: int
