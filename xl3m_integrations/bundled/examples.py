@@ -98,6 +98,7 @@ class ExampleMaker:
         self._eos = tokenizer.eos_token_id
         self._vocabulary = len(tokenizer)
         self._prose = prose
+        self._draw = corpus.with_sentences(prose)
         self._rng = rng
 
     def encode(self, text: str) -> list[int]:
@@ -162,7 +163,7 @@ class ExampleMaker:
         elif present and draw < 0.85:
             fact = rng.choice(present).like(rng)
         else:
-            fact = corpus.any_fact(rng)
+            fact = self._draw(rng)
         return None if (fact.family, fact.identity) in shown else fact
 
     def _context(self, tokens: int) -> tuple[list[int], list[Fact], list[Fact]]:
@@ -171,7 +172,8 @@ class ExampleMaker:
         pieces = 1 if tokens < 150 or rng.random() < 0.4 else rng.randint(2, 4)
         size = (tokens - 4 * (pieces - 1)) // pieces
         density = rng.choice((12, 25, 40, 70, 120))  # tokens per fact, about
-        facts = corpus.unambiguous(rng, [], max(1, int(1.3 * tokens / density)), near=rng.choice((0.2, 0.5, 0.8)))
+        count, near = max(1, int(1.3 * tokens / density)), rng.choice((0.2, 0.5, 0.8))
+        facts = corpus.unambiguous(rng, [], count, near, self._draw)
         separator = self.encode(rng.choice(_SEPARATORS))
         ids: list[int] = []
         present: list[Fact] = []

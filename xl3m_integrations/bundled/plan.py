@@ -16,11 +16,13 @@ class Cycle:
         tokens: Tokens seen by all processes together, padding included.
         peak_lr: Learning rate of the plateau.
         decay_share: Share of the steps, at the end, over which it falls.
+        layers: Layers of the model, which grows where they are more than in the cycle before.
     """
 
     tokens: int
     peak_lr: float
     decay_share: float
+    layers: int = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,7 @@ class Plan:
         Cycle(34_000_000, 2e-3, 0.5),
         Cycle(45_000_000, 2e-3, 0.5),
         Cycle(34_000_000, 2e-3, 0.6),
+        Cycle(120_000_000, 2e-3, 0.6, layers=6),
     )
     step_tokens: int = 6_144  # per process and step
     vocab_size: int = 4_096
@@ -41,6 +44,8 @@ class Plan:
     lm_weight: float = 0.4
     lm_sample: float = 0.25  # share of the language-model positions that enter the loss, to save head work
     processes: int = 2
+    start_cycle: int = 0  # those before it are in the weights that the run starts with
+    exact_share: float = 0.05  # of the last cycle's steps, at its end, with the attention of the finished model
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
@@ -60,21 +65,37 @@ class Plan:
     @property
     def steps(self) -> int:
         """Optimiser steps of the whole run."""
-        return sum(self.cycle_steps(cycle) for cycle in self.cycles)
+        return self.first_step(len(self.cycles))
 
     def cycle_steps(self, cycle: Cycle) -> int:
         """Optimiser steps of one cycle."""
         return math.ceil(cycle.tokens / (self.step_tokens * self.processes))
 
+    def first_step(self, cycle: int) -> int:
+        """The step with which a cycle begins, counted from 0."""
+        return sum(self.cycle_steps(before) for before in self.cycles[:cycle])
+
+    def layers(self, step: int) -> int:
+        """Layers of the model at a step."""
+        return self._cycle_at(step)[0].layers
+
+    def exact_attention(self, step: int) -> bool:
+        """Whether a step uses the attention of the finished model, slower than the one that is made for training."""
+        return self.steps - step <= self.exact_share * self.cycle_steps(self.cycles[-1])
+
     def learning_rate(self, step: int) -> float:
         """Learning rate of a step."""
-        for cycle in self.cycles:
-            steps = self.cycle_steps(cycle)
-            if step < steps:
-                left = (steps - step) / max(1.0, cycle.decay_share * steps)
-                return cycle.peak_lr * min(1.0, (step + 1) / self.warmup_steps, left)
-            step -= steps
-        return 0.0
+        if step >= self.steps:
+            return 0.0
+        cycle, within = self._cycle_at(step)
+        steps = self.cycle_steps(cycle)
+        left = (steps - within) / max(1.0, cycle.decay_share * steps)
+        return cycle.peak_lr * min(1.0, (within + 1) / self.warmup_steps, left)
+
+    def _cycle_at(self, step: int) -> tuple[Cycle, int]:
+        """The cycle of a step, the last one's beyond the end, and how many of its steps came before."""
+        number = max(n for n in range(len(self.cycles)) if self.first_step(n) <= step)
+        return self.cycles[number], step - self.first_step(number)
 
     def progress(self, step: int) -> float:
         """Where a step is in the curriculum, from 0 to 1; the curriculum spans the first cycle."""

@@ -90,3 +90,38 @@ def test_held_out_probes_share_no_wording_with_the_corpus() -> None:
 def _quads(text: str) -> list[tuple[str, ...]]:
     words = text.lower().split()
     return [tuple(words[at : at + 4]) for at in range(len(words) - 3)]
+
+
+BOOK = (
+    "The captain had found a letter in the drawer of his cabin. Every sailor knew that Mary Dawson waited in the "
+    "harbour, and she sang when the boats came home. No storm could keep them from the shore. "
+)
+
+
+def test_facts_of_sentences_stand_in_a_sentence_of_the_text_and_are_asked_by_their_name() -> None:
+    prose = corpus.Prose([BOOK * 60])
+    draw = corpus.with_sentences(prose)
+    rng = random.Random(9)
+    drawn = [draw(rng) for _ in range(1_500)]
+    made = [fact for fact in drawn if fact.family in ("sentence", "same name")]
+    assert 0.2 < len(made) / len(drawn) < 0.4
+    sentences = set(BOOK.lower().split())
+    for fact in made:
+        assert fact.statement[fact.value_at : fact.value_at + len(fact.value)] == fact.value
+        assert sum(word in sentences for word in fact.statement.lower().split()) >= 2
+    assert {fact.family for fact in drawn} > {"attribute", "loose", "sentence", "same name"}
+
+
+def test_look_alikes_of_one_name_differ_in_their_sentence_and_others_in_their_name() -> None:
+    draw = corpus.with_sentences(corpus.Prose([BOOK * 60]))
+    rng = random.Random(10)
+    facts = [fact for fact in (draw(rng) for _ in range(2_000)) if fact.family in ("sentence", "same name")]
+    for fact in facts:
+        other = fact.like(rng)
+        assert other.family == fact.family
+        if fact.family == "sentence":
+            assert other.identity != fact.identity or other.statement != fact.statement
+
+
+def test_without_prose_facts_come_from_templates_alone() -> None:
+    assert corpus.with_sentences(None) is corpus.any_fact

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from xl3m_integrations.bundled import corpus, train
+from xl3m_integrations.bundled import attention, corpus, train
 from xl3m_integrations.bundled.examples import ExampleMaker, collate
-from xl3m_integrations.bundled.model import build_model, llama_config
+from xl3m_integrations.bundled.model import build_model, grow, llama_config
 from xl3m_integrations.bundled.plan import Cycle, Plan, stage_at
 from xl3m_integrations.bundled.tokenizer import train_tokenizer
 
@@ -79,6 +79,44 @@ def test_initial_heads_look_one_and_two_tokens_back(tokenizer: PreTrainedTokeniz
     for head, offset in enumerate((1, 1, 2)):
         looked = attention[head, 5:].argmax(-1)
         assert (torch.arange(5, 60) - looked == offset).all()
+
+
+def test_the_training_attention_is_attention(tokenizer: PreTrainedTokenizerFast) -> None:
+    """In float32 it equals PyTorch's own, also for a number of tokens that its groups do not divide."""
+    torch.manual_seed(0)
+    for tokens in (1, 7, 64, 101):
+        query, key, value = (torch.randn(2, 3, tokens, 8) for _ in range(3))
+        sees = torch.rand(2, 1, tokens, tokens).lt(0.6).tril() | torch.eye(tokens, dtype=torch.bool)
+        mask = torch.zeros(sees.shape).masked_fill(~sees, -1e30)
+        found, _ = attention.attend(None, query, key, value, mask, 8**-0.5)
+        expected = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=sees)
+        torch.testing.assert_close(found.transpose(1, 2), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_grown_model_computes_the_same_and_learns_in_its_new_layers(tokenizer: PreTrainedTokenizerFast) -> None:
+    model = build_model(llama_config(len(tokenizer), 256, 1, 2, 0), seed=0)
+    grown = grow(model, 6)
+    ids = torch.randint(10, 1_000, (2, 40), generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(grown(input_ids=ids).logits, model(input_ids=ids).logits, atol=1e-5, rtol=1e-5)
+    assert grown.config.num_hidden_layers == 6 and model.config.num_hidden_layers == 4
+    grown(input_ids=ids, labels=ids).loss.backward()
+    silent = [layer for layer in grown.model.layers if not layer.mlp.down_proj.weight.any()]
+    assert len(silent) == 2
+    assert all(layer.mlp.down_proj.weight.grad.abs().max() > 0 for layer in silent)
+
+
+def test_a_run_begins_with_a_models_weights_at_a_later_cycle(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    plan = Plan(cycles=(Cycle(60_000, 1e-3, 0.5), Cycle(60_000, 1e-3, 0.5, layers=5)), start_cycle=1)
+    build_model(llama_config(len(tokenizer), 640, 1, 2, 0), seed=5).save_pretrained(tmp_path / "before")
+    tokenizer.save_pretrained(tmp_path / "before")
+    train.prepare(plan, None, tmp_path / "run", tmp_path / "before")
+    model, own, _, step = train.resume(tmp_path / "run", plan)
+    assert step == plan.first_step(1) > 0 and plan.layers(step) == 5 and plan.layers(step - 1) == 4
+    assert own.get_vocab() == tokenizer.get_vocab()
+    for name, tensor in load_file(tmp_path / "before" / "model.safetensors").items():
+        torch.testing.assert_close(model.state_dict()[name], tensor)
 
 
 def test_the_curriculum_covers_the_run() -> None:

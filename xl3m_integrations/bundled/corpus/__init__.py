@@ -17,6 +17,7 @@ from xl3m_integrations.bundled.corpus.documents import (
 from xl3m_integrations.bundled.corpus.facts import Fact, event_fact, magic_fact, register_fact
 from xl3m_integrations.bundled.corpus.families import DEMO_FAMILIES, FAMILIES, Maker, any_fact
 from xl3m_integrations.bundled.corpus.hops import hop_fact, told_fact
+from xl3m_integrations.bundled.corpus.sentences import with_sentences
 from xl3m_integrations.bundled.corpus.values import VALUES, Rng
 
 __all__ = [
@@ -38,4 +39,5 @@ __all__ = [
     "told_fact",
     "unambiguous",
     "weave",
+    "with_sentences",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -80,12 +81,27 @@ class Prose:
 
     def passage(self, rng: Rng, characters: int) -> list[str]:
         """About `characters` characters of one book, as a list of sentences."""
+        passage = self._from(rng, characters + 120)
+        start = passage.find(". ", 0, 200)
+        return _sentences(passage[start + 2 if start >= 0 else 0 :])
+
+    def words(self, rng: Rng, most: int = 1, letters: int = 2) -> list[str]:
+        """One to `most` words that stand near each other, of `letters` letters at least."""
+        while True:
+            # The first and the last may be cut.
+            found = [word for word in self._from(rng, 30 * (most + 2)).split()[1:-1] if _WORD.fullmatch(word)]
+            found = [word for word in found if len(word) >= letters][: rng.randint(1, most)]
+            if found:
+                return found
+
+    def _from(self, rng: Rng, characters: int) -> str:
         at = rng.randrange(self._ends[-1])
         book = bisect_right(self._ends, at)
         offset = at - (self._ends[book] - len(self._texts[book]))
-        passage = self._texts[book][offset : offset + characters + 120]
-        start = passage.find(". ", 0, 200)
-        return _sentences(passage[start + 2 if start >= 0 else 0 :])
+        return self._texts[book][offset : offset + characters]
+
+
+_WORD = re.compile(r"[A-Za-z]+")
 
 
 def _sentences(text: str) -> list[str]:
@@ -104,11 +120,13 @@ def filler(rng: Rng, characters: int, prose: Prose | None = None) -> list[str]:
     return sentences
 
 
-def unambiguous(rng: Rng, facts: Sequence[Fact], extra: int, near: float = 0.7) -> list[Fact]:
+def unambiguous(
+    rng: Rng, facts: Sequence[Fact], extra: int, near: float = 0.7, draw: Callable[[Rng], Fact] = any_fact
+) -> list[Fact]:
     """`facts` and `extra` more, a share `near` of them look-alikes, no two with one identity; shuffled."""
     kept = {(fact.family, fact.identity): fact for fact in facts}
     while extra > 0:
-        fact = rng.choice(list(kept.values())).like(rng) if kept and rng.random() < near else any_fact(rng)
+        fact = rng.choice(list(kept.values())).like(rng) if kept and rng.random() < near else draw(rng)
         if (fact.family, fact.identity) not in kept:
             kept[fact.family, fact.identity] = fact
             extra -= 1

@@ -10,7 +10,7 @@ from xl3m_integrations.bundled.corpus.facts import ASIDES, PAIR_KEYS, Fact, make
 from xl3m_integrations.bundled.corpus.values import VALUES, Key, Rng, coined, entity, first_upper, make_key
 
 # What a question asks with, for each kind of value.
-_ASKS: dict[str, tuple[str, ...]] = {
+ASKS: dict[str, tuple[str, ...]] = {
     "digits": ("which number", "which digits", "what", "which figure", "how many", "which code"),
     "alnum": ("which code", "what", "which mark", "which id"),
     "person": ("who", "which person", "whom", "to whom", "by whom", "whose", "what is the name of the person that"),
@@ -115,13 +115,13 @@ def loose_fact(
     line = rng.random() < 0.3 if line is None else line
     form = form or (_line(rng) if line else _sentence(rng))
     key = key or (make_key(rng, *rng.choice(PAIR_KEYS)[1:]) if line and rng.random() < 0.7 else entity(rng))
-    kind = kind or rng.choice(list(_ASKS))
+    kind = kind or rng.choice(list(ASKS))
     said = _words(rng) | {"E": str(key), "V": "{V}"}
     questions = []
     for template in rng.sample(_QUESTIONS, 4):
         other = _words(rng)
         asked = {name: word if rng.random() < 0.6 else other.get(name, word) for name, word in said.items()}
-        asked |= {"E": str(key), "w": rng.choice(_ASKS[kind])}
+        asked |= {"E": str(key), "w": rng.choice(ASKS[kind])}
         questions.append(first_upper(template.replace("{=}", rng.choice(_BETWEEN)).format(**asked)))
 
     def like(rng: Rng) -> Fact:

@@ -65,26 +65,41 @@ def alnum(rng: Rng) -> str:
     return "".join(rng.choice("abcdefghjkmnpqrstuvwxyz23456789") for _ in range(rng.randint(5, 8)))
 
 
+def adjective(rng: Rng) -> str:
+    """A plain adjective or, one time in ten, a made-up word."""
+    pool = rng.choices((w.ADJECTIVES, w.MORE_ADJECTIVES, None), (50, 40, 10))[0]
+    return rng.choice(pool) if pool else coined(rng)
+
+
+def noun(rng: Rng) -> str:
+    """A plain noun or, one time in ten, a made-up word."""
+    pool = rng.choices((w.NOUNS, w.EVERYDAY_NOUNS, w.MORE_NOUNS, None), (42, 33, 15, 10))[0]
+    return rng.choice(pool) if pool else coined(rng)
+
+
+def _name(rng: Rng, known: list[str], made_up: float) -> str:
+    """A name of a list or, with probability `made_up`, a coined one, so that names are copied and not recalled."""
+    return coined(rng).title() if rng.random() < made_up else rng.choice(known)
+
+
 def person(rng: Rng) -> str:
-    """First and last name; one in eight is a made-up pair, so that names are copied and not recalled."""
-    if rng.random() < 0.12:
-        return f"{coined(rng).title()} {coined(rng).title()}"
-    return f"{rng.choice(w.FIRST_NAMES)} {rng.choice(w.LAST_NAMES)}"
+    """First and last name."""
+    return f"{_name(rng, w.FIRST_NAMES, 0.15)} {_name(rng, w.LAST_NAMES, 0.2)}"
 
 
 def any_word(rng: Rng) -> str:
     """A plain word or, one time in three, a made-up one."""
-    if rng.random() < 0.34:
+    if rng.random() < 0.3:
         return coined(rng)
-    return rng.choice(rng.choice((w.ADJECTIVES, w.NOUNS, w.THINGS, w.COLOURS)))
+    return rng.choice((adjective, noun, lambda rng: rng.choice(w.THINGS + w.COLOURS)))(rng)
 
 
 def phrase(rng: Rng) -> str:
     """Two to five words that belong together loosely."""
-    words = [rng.choice(w.ADJECTIVES), rng.choice(w.NOUNS)]
+    words = [adjective(rng), noun(rng)]
     if rng.random() < 0.6:
         words += [rng.choice(["of", "and", "under", "by", "near"]), rng.choice(["the", "a", "every"])]
-        words += [rng.choice(w.ADJECTIVES + w.NOUNS)] * (rng.random() < 0.3) + [rng.choice(w.NOUNS)]
+        words += [adjective(rng)] * (rng.random() < 0.3) + [noun(rng)]
     return " ".join(words)
 
 
@@ -127,10 +142,10 @@ VALUES: dict[str, Callable[[Rng], str]] = {
     "person": person,
     "word": any_word,
     "phrase": phrase,
-    "place": lambda rng: f"the {rng.choice(w.PLACES)}",
-    "city": lambda rng: rng.choice(w.CITIES),
+    "place": lambda rng: f"the {rng.choice(w.PLACES) if rng.random() < 0.75 else noun(rng)}",
+    "city": lambda rng: _name(rng, w.CITIES, 0.25),
     "food": lambda rng: rng.choice(w.FOODS),
-    "thing": lambda rng: f"a {rng.choice(w.ADJECTIVES)} {rng.choice(w.THINGS)}",
+    "thing": lambda rng: f"a {adjective(rng)} {rng.choice(w.THINGS) if rng.random() < 0.5 else noun(rng)}",
     "time": lambda rng: f"{rng.randint(0, 23)}:{rng.randint(0, 59):02d}",
     "date": lambda rng: (
         f"{rng.randint(1, 28)} {rng.choice(w.MONTHS)}" + rng.choice(["", f" {rng.randint(1800, 2060)}"])
@@ -158,18 +173,14 @@ class Key:
         return replace(self, words=(*self.words[:at], (pool, new), *self.words[at + 1 :]))
 
 
-def _noun(rng: Rng) -> str:
-    return rng.choice(w.NOUNS if rng.random() < 0.7 else w.MORE_NOUNS)
-
-
 _POOLS: dict[str, Callable[[Rng], str]] = {
-    "adjective": lambda rng: rng.choice(w.ADJECTIVES) if rng.random() < 0.9 else coined(rng),
-    "noun": lambda rng: _noun(rng) if rng.random() < 0.9 else coined(rng),
-    "Adjective": lambda rng: rng.choice(w.ADJECTIVES).title(),
-    "Noun": lambda rng: _noun(rng).title(),
-    "first": lambda rng: rng.choice(w.FIRST_NAMES) if rng.random() < 0.75 else coined(rng).title(),
-    "last": lambda rng: rng.choice(w.LAST_NAMES) if rng.random() < 0.75 else coined(rng).title(),
-    "city": lambda rng: rng.choice(w.CITIES) if rng.random() < 0.85 else coined(rng).title(),
+    "adjective": adjective,
+    "noun": noun,
+    "Adjective": lambda rng: adjective(rng).title(),
+    "Noun": lambda rng: noun(rng).title(),
+    "first": lambda rng: _name(rng, w.FIRST_NAMES, 0.25),
+    "last": lambda rng: _name(rng, w.LAST_NAMES, 0.25),
+    "city": lambda rng: _name(rng, w.CITIES, 0.2),
     "pseudo": coined,
     "Pseudo": lambda rng: coined(rng).title(),
     "small": lambda rng: str(rng.randint(1, 99)),
