@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from xl3m_integrations import XL3M, InputError, ModelLoadError, ScoringError, Segment, SettingError
@@ -33,6 +34,15 @@ def cluster() -> Iterator[None]:
     ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, configure_logging=False)
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def threads_of_a_replica() -> Iterator[None]:
+    """Sums are split among threads, so the last bits depend on how many there are: a replica with one CPU has one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,9 @@
 """Copies of a Hugging Face model on a Ray cluster as scorer; the first of them is also the reader.
 
 Segments are sent to the copies in the very groups in which one process would read them, so the numbers are the same to
-the last bit (on the same hardware and dtype). A few groups per copy are under way or done and not yet handed on, the
-others are not even cut: memory does not grow with the document, and evidence comes in order.
+the last bit (on the same hardware, with the same dtype and number of threads, which on CPUs is `num_cpus_per_replica`).
+A few groups per copy are under way or done and not yet handed on, the others are not even cut: memory does not grow
+with the document, and evidence comes in order.
 
 These are plain actors behind a bounded queue, not a Ray Data pipeline. Ray Data reads its input on the workers, from
 files or from blocks that exist beforehand; here the document may be a stream that only this process can read, and must

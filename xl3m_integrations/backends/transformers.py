@@ -23,6 +23,7 @@ from xl3m_integrations.backends.compiling import compiled
 from xl3m_integrations.backends.early_exit import first_layers
 from xl3m_integrations.backends.fingerprint import fingerprint_of
 from xl3m_integrations.backends.kv_blocks import KVStore
+from xl3m_integrations.backends.memory import keep_freed_memory
 from xl3m_integrations.backends.prompting import Prompting, until
 from xl3m_integrations.backends.scoring_pass import ScoringPass
 from xl3m_integrations.backends.shared_pass import SharedPass, Sharing, head_of, sharing_of
@@ -69,6 +70,8 @@ class TransformersBackend(Prompting):
         self.model = model.eval()
         self.window = _window_of(model, tokenizer) if window is None else window
         self.device = next(model.parameters()).device
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.batch_tokens = BATCH_TOKENS.get(self.device.type, 8_192) if batch_tokens is None else batch_tokens
         if self.window < 1 or self.batch_tokens < 1:
             raise SettingError(
