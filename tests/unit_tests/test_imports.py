@@ -25,7 +25,7 @@ STAGES = {  # module -> the package's modules that it may import
     "assembly": {"errors", "types"},
     "prefilter": {"errors", "types"},
 }
-TOPS = {"engine", "index", "cli", "adapting", "demo", "bench", "peers", "langchain", "llama_index", "evaluation"}
+TOPS = {"engine", "index", "cli", "adapting", "demo", "benchmarks", "langchain", "llama_index", "evaluation"}
 TOPS |= {"report"}
 
 

@@ -16,8 +16,8 @@ from xl3m_integrations.errors import SettingError
 from xl3m_integrations.writing import replacing
 
 if TYPE_CHECKING:
+    from xl3m_integrations.benchmarks.peers import Comparison
     from xl3m_integrations.evaluation import Cell, Estimate, Evaluation, EvaluationProgress
-    from xl3m_integrations.peers import Comparison
 
 _SHARES = ("recall@1", "recall@4", "all@4", "recall@16", "exact", "contains")
 

@@ -15,15 +15,15 @@ from xl3m_integrations.cli.console import err, out
 from xl3m_integrations.cli.evaluation import lengths_of, require_writable, write_json
 
 if TYPE_CHECKING:
-    from xl3m_integrations.bench import Speed
+    from xl3m_integrations.benchmarks.peers import Comparison
+    from xl3m_integrations.benchmarks.speed import Speed
+    from xl3m_integrations.benchmarks.throughput import Throughput
     from xl3m_integrations.engine import XL3M
-    from xl3m_integrations.peers import Comparison
-    from xl3m_integrations.throughput import Throughput
 
 
 def run_speed(load: Callable[[], XL3M], tokens: int, seed: int, repeats: int, *, as_json: bool) -> None:
     """Selection beside the model's bare forward pass on the same rows."""
-    from xl3m_integrations.bench import measure_speed
+    from xl3m_integrations.benchmarks.speed import measure_speed
 
     found = measure_speed(load(), tokens, repeats, seed)
     if as_json:
@@ -33,7 +33,7 @@ def run_speed(load: Callable[[], XL3M], tokens: int, seed: int, repeats: int, *,
 
 
 def _show_speed(found: Speed, seed: int) -> None:
-    from xl3m_integrations.bench import MANY
+    from xl3m_integrations.benchmarks.speed import MANY
 
     table = Table(title=f"{found.tokens:,} tokens in {found.rows:,} rows of {found.row_tokens}, seed {seed}")
     table.add_column("what")
@@ -61,7 +61,7 @@ def run_peers(
     """What peers take for the same text; writes `peers.png` and `peers.json` where a folder is named."""
     require_writable(None, plots)
     wanted, xl3m = lengths_of(lengths), load()
-    from xl3m_integrations.peers import compare, plot
+    from xl3m_integrations.benchmarks.peers import compare, plot
 
     with err.status("timing") as status:
         found = compare(xl3m, wanted, seed=seed, repeats=repeats, time_limit=time_limit, progress=status.update)
@@ -101,7 +101,7 @@ def _show_peers(found: Comparison) -> None:
 def run_shape(shape: str, tokens: int, seed: int, repeats: int, settings: Mapping[str, Any], *, as_json: bool) -> None:
     """What the device can do with a random model of a shape; `settings` are those of `measure_throughput`."""
     with err.status("timing"):
-        from xl3m_integrations.throughput import measure_throughput
+        from xl3m_integrations.benchmarks.throughput import measure_throughput
 
         found = measure_throughput(shape, tokens, repeats, seed, **settings)
     if as_json:

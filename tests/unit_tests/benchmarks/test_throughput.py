@@ -8,8 +8,16 @@ from command_line import run, run_json
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM
 
-from xl3m_integrations import XL3M, ScoringError, SettingError, throughput
-from xl3m_integrations.throughput import LONG, SHAPES, config_of, counting_backend, flop_of, measure_throughput
+from xl3m_integrations import XL3M, ScoringError, SettingError
+from xl3m_integrations.benchmarks import throughput
+from xl3m_integrations.benchmarks.throughput import (
+    LONG,
+    SHAPES,
+    config_of,
+    counting_backend,
+    flop_of,
+    measure_throughput,
+)
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,10 @@ import pytest
 from command_line import run, run_json
 from models import make_backend, make_model
 
-from xl3m_integrations import XL3M, Entropy, SettingError, peers
+from xl3m_integrations import XL3M, Entropy, SettingError
+from xl3m_integrations.benchmarks import peers
+from xl3m_integrations.benchmarks.peers import PEERS, Case, Comparison, Peer, compare, plain_loop
 from xl3m_integrations.evaluation import rankers
-from xl3m_integrations.peers import PEERS, Case, Comparison, Peer, compare, plain_loop
 
 INSTALLED = {peer.name for peer in PEERS if peer.needs is None or find_spec(peer.needs[0])}
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from xl3m_integrations.backends.transformers import TransformersBackend
-from xl3m_integrations.bench import local_model
+from xl3m_integrations.benchmarks.speed import local_model
 from xl3m_integrations.demo import make_haystack
 from xl3m_integrations.engine import XL3M
 from xl3m_integrations.errors import SettingError, XL3MError
