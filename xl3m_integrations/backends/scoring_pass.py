@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
+from transformers.cache_utils import DynamicLayer
 
 from xl3m_integrations.backends.base import Evidence
 from xl3m_integrations.backends.batching import packed
@@ -166,22 +167,36 @@ class ScoringPass:
             raise scoring_error(error, "the question alone") from error
 
     def _answer(self, output: Any, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, n, V] log-probabilities along the greedy answer, and [B, n] whether the answer still goes on.
+        """[B, n, V] log-probabilities along the greedy answer, zero after its end; [B, n] whether it still goes on.
 
         n is the number of tokens that the measure asks for, or of the longest answer where all end earlier.
         """
         steps = [logits.log_softmax(-1, dtype=torch.float32)]
         going = [torch.ones(len(logits), dtype=torch.bool, device=logits.device)]
         eos = self._backend.tokenizer.eos_id
+        past, rows = output.past_key_values, torch.arange(len(logits), device=logits.device)
         for _ in range(self._needs.answer_tokens - 1):
             chosen = steps[-1].argmax(-1)
             still = going[-1] if eos is None else going[-1] & (chosen != eos)
             if not still.any():
                 break
-            output = self._backend.logits(chosen[:, None], 1, use_cache=True, past_key_values=output.past_key_values)
-            steps.append(output.logits[:, -1].log_softmax(-1, dtype=torch.float32))
+            if 2 * int(still.sum()) <= len(rows) and _is_plain(past):
+                # What has ended is read on with the rest, until leaving it out saves more than copying the others.
+                past.batch_select_indices(still[rows].nonzero()[:, 0])
+                rows = still.nonzero()[:, 0]
+            output = self._backend.logits(chosen[rows, None], 1, use_cache=True, past_key_values=past)
+            past = output.past_key_values
+            found = steps[-1].new_zeros(steps[-1].shape)
+            found[rows] = output.logits[:, -1].log_softmax(-1, dtype=torch.float32)
+            steps.append(found)
             going.append(still)
         return torch.stack(steps, 1), torch.stack(going, 1)
+
+
+def _is_plain(past: Any) -> bool:
+    """Whether the model's state is keys and values alone, of which rows can be taken."""
+    layers = getattr(past, "layers", ())
+    return bool(layers) and all(isinstance(layer, DynamicLayer) for layer in layers)
 
 
 def in_halves(
