@@ -45,7 +45,6 @@ class Plan:
     lm_sample: float = 0.25  # share of the language-model positions that enter the loss, to save head work
     processes: int = 2
     start_cycle: int = 0  # those before it are in the weights that the run starts with
-    exact_share: float = 0.05  # of the last cycle's steps, at its end, with the attention of the finished model
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
@@ -78,10 +77,6 @@ class Plan:
     def layers(self, step: int) -> int:
         """Layers of the model at a step."""
         return self._cycle_at(step)[0].layers
-
-    def exact_attention(self, step: int) -> bool:
-        """Whether a step uses the attention of the finished model, slower than the one that is made for training."""
-        return self.steps - step <= self.exact_share * self.cycle_steps(self.cycles[-1])
 
     def learning_rate(self, step: int) -> float:
         """Learning rate of a step."""

@@ -197,10 +197,8 @@ def train_process(
         if plan.layers(step) > model.config.num_hidden_layers:
             model, forward = grow(model, plan.layers(step)), None
             optimizers = make_optimizers(model, plan)
-        kernel = "sdpa" if plan.exact_attention(step) else attention.NAME
-        if forward is None or kernel != model.config._attn_implementation:
-            model.config._attn_implementation = kernel
-            torch.compiler.reset()
+        if forward is None:
+            model.config._attn_implementation = attention.NAME
             forward = torch.compile(model.model, dynamic=False) if compiled else model.model
         stage = stage_at(plan.progress(step), random.Random(f"{plan.seed} {step}"))
         rng = random.Random(f"{plan.seed} {rank} {step}")
