@@ -260,8 +260,8 @@ class AnswerEntropy(_PlainQuestion):
 
 # Fitted by logistic regression on the bundled model's answers, half of them to questions that the text does not answer.
 DOUBT_OF_REGRET = 0.5  # share of the regret that adds to the entropy
-EVEN_DOUBT = 0.35  # nats at which the probability is one half
-DOUBT_SCALE = 0.17  # nats
+EVEN_DOUBT = 1.49  # nats at which the probability is one half
+DOUBT_SCALE = 0.51  # nats
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,10 +275,8 @@ class SecondLook(_PlainQuestion):
         most: The same, at most.
         answer_tokens: How many tokens of the greedy answer to look at, at most.
         cap: Most that one token of the question counts in the regret, in nats.
-        regret_weight: Weight of the regret in the final score, at most. Certainty alone prefers what is said as the
-            model has often seen it; that the segment explains the question, word by word, holds for other wordings too.
-        full_regret: Regret of the most certain segment, in nats, from which on it has that weight; below, it has as
-            much less as certainty's own choice leaves less unexplained.
+        regret_weight: Weight of the regret in the final score. Certainty alone prefers what is said as the model has
+            often seen it; that the segment explains the question, word by word, holds for other wordings too.
     """
 
     segments: int = 32
@@ -286,8 +284,7 @@ class SecondLook(_PlainQuestion):
     most: int = 128
     answer_tokens: int = 12
     cap: float = 8.0
-    regret_weight: float = 3.0
-    full_regret: float = 0.5
+    regret_weight: float = 0.5
     name: ClassVar[str] = "second_look"
     columns: ClassVar[tuple[str, ...]] = ()  # entropy, the answer's mean entropy, then one per token of the question
 
@@ -312,9 +309,7 @@ class SecondLook(_PlainQuestion):
     def combined(self, first: Tensor, evidence: Tensor) -> Tensor:
         """[N] final scores over these segments: z(first look) + z(answer's certainty) + weight x z(-regret)."""
         certain = standardised(first) + standardised(self.score(evidence))
-        regret = self.regret(evidence)
-        weight = self.regret_weight * (regret[certain.argmax()] / self.full_regret).clamp(max=1)
-        return certain + weight * standardised(-regret)
+        return certain + self.regret_weight * standardised(-self.regret(evidence))
 
     def regret(self, evidence: Tensor) -> Tensor:
         """[N], in nats; see the function of this name."""

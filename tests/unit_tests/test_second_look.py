@@ -85,12 +85,14 @@ def test_what_another_segment_explains_better_adds_to_the_doubt():
     assert SecondLook().certainty(evidence, 0).nats == pytest.approx(1.0 + DOUBT_OF_REGRET * (0.0 + 2.0) / 2)
 
 
-@pytest.mark.parametrize(("shortfall", "weight"), [(0.0, 0.0), (0.5, 1.5), (1.0, 3.0), (3.0, 3.0)])
-def test_the_regret_weighs_as_much_as_certainty_leaves_unexplained(shortfall: float, weight: float):
+@pytest.mark.parametrize(("shortfall", "weight"), [(0.0, 0.0), (0.5, 0.5), (3.0, 0.5), (0.5, 3.0)])
+def test_the_regret_counts_against_certainty(shortfall: float, weight: float):
     """The first of two is the more certain one in both looks, by z = 1 each; it explains the question worse."""
+    against = weight if shortfall else 0.0
     evidence = torch.tensor([[0.1, 0.1, -1.0 - shortfall, -1.0], [0.5, 0.5, -1.0, -1.0]], dtype=torch.float64)
-    first, second = SecondLook().combined(torch.tensor([2.0, 1.0], dtype=torch.float64), evidence).tolist()
-    assert (first, second) == pytest.approx((2 - weight, weight - 2))
+    look = SecondLook(regret_weight=weight)
+    first, second = look.combined(torch.tensor([2.0, 1.0], dtype=torch.float64), evidence).tolist()
+    assert (first, second) == pytest.approx((2 - against, against - 2))
 
 
 @pytest.mark.parametrize(("segments", "read"), [(1, 32), (527, 32), (528, 33), (2_048, 128), (10**6, 128)])
@@ -135,9 +137,8 @@ def run(byte_level_tokenizer):
 
 
 def test_the_best_are_looked_at_again_and_come_before_all_others(run):
-    """The first look likes later segments better, the second has its own mind: the sum of their z decides.
-
-    The last is the most certain of them and explains the question worst, so the regret has its full weight.
+    """The first look likes later segments better, which explain the question worse, and the second has its own mind:
+    the sum of their z decides.
     """
     minds = (2.0, 9.0, 1.0, 4.0)
     scored, scorer = run(
@@ -154,7 +155,7 @@ def test_the_best_are_looked_at_again_and_come_before_all_others(run):
     certain = {index: -minds[index % 4] for index in again}
     place = {index: (index - mean(again)) / pstdev(again) for index in again}
     total = {
-        index: place[index] + (certain[index] - mean(certain.values())) / pstdev(certain.values()) - 3 * place[index]
+        index: place[index] + (certain[index] - mean(certain.values())) / pstdev(certain.values()) - 0.5 * place[index]
         for index in again
     }
     assert by_rank == [*sorted(again, key=lambda index: -total[index]), *range(last - 4, -1, -1)]

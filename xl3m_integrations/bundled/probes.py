@@ -74,6 +74,7 @@ def _probe(rng: Rng, family: str, form: int, topic: str, words: tuple[str, str])
     key = "-".join(words).lower() if family in ("config", "line") else f"the {words[0]} {words[1]}"
     statement, question, kind = _FORMS[family][form]
     value = corpus.VALUES[kind](rng)
+    said = topic if "{T}" in statement else ""
     before, _, after = statement.format(K=key, T=topic, V="\0").partition("\0")
     before = before[:1].upper() + before[1:] if family not in ("config", "line") else before
 
@@ -83,7 +84,7 @@ def _probe(rng: Rng, family: str, form: int, topic: str, words: tuple[str, str])
         return _probe(rng, family, form, topic, varied)
 
     return Fact(
-        family=f"probe-{family}", identity=f"{form} {topic} {key}".lower(), statement=before + value + after,
+        family=f"probe-{family}", identity=f"{form} {said} {key}".lower(), statement=before + value + after,
         questions=(question.format(K=key, T=topic),), value=value, value_at=len(before),
         line=family in ("config", "line"), like=like,
     )  # fmt: skip
