@@ -4,7 +4,7 @@ The cut model is made of shallow copies of the modules around the layers; the la
 model's own, so nothing is loaded twice and the caller's model stays as it is. Work of a token falls from all layers to
 the first few. What these know of the answer is what the head, trained on the last layer, happens to read from them:
 Selective-ICR (arXiv 2602.22591) finds the signal of relevance in the middle layers of large models; the bundled model,
-of four layers, has it at the end.
+which is small, has it at the end.
 """
 
 from __future__ import annotations
