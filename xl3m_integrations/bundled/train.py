@@ -1,7 +1,7 @@
 """Train the bundled model from scratch: `python -m xl3m_integrations.bundled.train --haystack DIR --out DIR`.
 
 Seeded and resumable: every row depends on (seed, process, step) alone, and a run that was stopped goes on from its last
-checkpoint. Work: about 6 FLOP a parameter and token, 1.4M or 1.8M of them, plus attention; with `--compile` 16,000
+checkpoint. Work: about 6 FLOP a parameter and token, 1.4M or 1.8M of them, plus attention; with `--compile` 13,000
 tokens/s per CPU thread with AVX-512 bf16. Two single-thread processes that average their gradients beat two OpenMP
 threads.
 """
@@ -247,6 +247,8 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--stop-after", type=int, help="stop at this step; run again to go on")
     options = parser.parse_args(arguments)
+    if options.cycle != 1 and (options.start is None or not 1 <= options.cycle <= len(Plan().cycles)):
+        parser.error(f"--cycle is {options.cycle}; a later cycle, of {len(Plan().cycles)}, needs --start with a model.")
     cycles = Plan().cycles if options.tokens is None else (Cycle(options.tokens, 2.5e-3, 0.35),)
     plan = Plan(seed=options.seed, cycles=cycles, processes=options.processes, start_cycle=options.cycle - 1)
     prepare(plan, options.haystack, options.out, options.start)

@@ -112,15 +112,15 @@ def test_facts_of_sentences_stand_in_a_sentence_of_the_text_and_are_asked_by_the
     assert {fact.family for fact in drawn} > {"attribute", "loose", "sentence", "same name"}
 
 
-def test_look_alikes_of_one_name_differ_in_their_sentence_and_others_in_their_name() -> None:
+def test_a_look_alike_of_a_sentence_is_another_fact_of_its_kind() -> None:
     draw = corpus.with_sentences(corpus.Prose([BOOK * 60]))
     rng = random.Random(10)
     facts = [fact for fact in (draw(rng) for _ in range(2_000)) if fact.family in ("sentence", "same name")]
-    for fact in facts:
-        other = fact.like(rng)
-        assert other.family == fact.family
-        if fact.family == "sentence":
-            assert other.identity != fact.identity or other.statement != fact.statement
+    for family in ("sentence", "same name"):
+        pairs = [(fact, fact.like(rng)) for fact in facts if fact.family == family]
+        assert {other.family for _, other in pairs} == {family}
+        different = [fact.identity != other.identity for fact, other in pairs]
+        assert sum(different) >= 0.8 * len(pairs) > 0  # the few others are thrown out by `unambiguous`
 
 
 def test_without_prose_facts_come_from_templates_alone() -> None:

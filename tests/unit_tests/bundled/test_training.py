@@ -175,6 +175,13 @@ def test_a_folder_of_another_plan_is_refused(tmp_path: Path) -> None:
         train.main(["--out", str(tmp_path)])
 
 
+@pytest.mark.parametrize("arguments", [["--cycle", "2"], ["--cycle", "99", "--start", "m"], ["--cycle", "0"]])
+def test_a_later_cycle_needs_a_model_and_must_be_there(arguments: list[str], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit):
+        train.main(["--out", str(tmp_path), *arguments])
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_haystack_without_texts_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"no \.txt file"):
         train.read_haystack(tmp_path)
