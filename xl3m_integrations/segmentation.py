@@ -7,6 +7,7 @@ do not agree the blocks are encoded as one.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from bisect import bisect_left
 from collections import deque
@@ -26,6 +27,11 @@ BLOCKS_AT_ONCE = 8  # encoded in parallel
 MARGIN = 512  # characters of context on either side of a block
 AGREEMENT = 4  # tokens on either side of a join that both encodings must share
 _LONGEST_CHARACTER = 24  # tokens to go back, at most, for a cut that falls between two characters
+# Where a line or a sentence ends; not after an initial or a short title, as in `J. Doe` and `Mr. Doe`.
+_ENDS = re.compile(
+    r"""\n|(?<![.\s]\w)(?<![A-Z][a-z])[.!?\u2026]+["'\u201d\u2019\u00bb)\]}*_]*(?=\s)"""
+    r"""|[\u3002\uff01\uff1f][\u300d\u300f\u201d\u2019\uff09]*"""
+)
 
 
 @dataclass(slots=True)
@@ -59,7 +65,10 @@ class Segmenter:
         tokenizer: The scoring model's tokenizer.
         segment_tokens: Length of a segment, in tokens. A segment is a few tokens shorter where its end would fall
             inside a character or a combined sequence (an accent, a joined emoji, CR LF), and at the document's end.
-        overlap_tokens: Tokens that neighbours share, so that a sentence cut by one stands whole in the other.
+        overlap_tokens: Tokens that neighbours share, about: a segment begins with the first sentence or line that
+            begins so near before the end of the one before it. Where none does, it begins with the one that the end has
+            cut, so that every sentence and line no longer than a segment stands whole in one; where there is no end of
+            sentence or line at all, exactly so many tokens before. 0 shares none.
     """
 
     tokenizer: TextTokenizer
@@ -114,8 +123,12 @@ class Segmenter:
         """Where the segment after [begin, stop) begins: early enough to overlap, late enough to reach past `stop`."""
         if not self.overlap_tokens:
             return stop
+        shared = max(begin + 1, stop - self.overlap_tokens)
+        natural = next(window.ends(shared, stop), None) or max(window.ends(begin + 1, shared), default=None)
+        if natural is not None:
+            return natural
         lowest = max(begin + 1, stop - self.segment_tokens // 2)
-        return window.cut(max(lowest, stop - self.overlap_tokens), lowest, otherwise=stop)
+        return window.cut(max(lowest, shared), lowest, otherwise=stop)
 
 
 class _Window:
@@ -172,6 +185,22 @@ class _Window:
             if self._is_clean(candidate, combined=True):
                 return candidate
         return next((c for c in range(token, lowest - 1, -1) if self._is_clean(c, combined=False)), fallback)
+
+    def ends(self, low: int, high: int) -> Iterator[int]:
+        """The tokens from `low` to `high` before which a line or sentence ends, in order."""
+        first, last = self.boundary(low) - self._text_start, self.boundary(high) - self._text_start
+        for found in _ENDS.finditer(self._text, max(0, first - 1), last + 1):
+            if not first <= found.end() <= last:
+                continue
+            token = self._at_or_after(self._text_start + found.end())
+            between = self.slice(self._text_start + found.end(), self.boundary(token))
+            if low <= token <= high and not between.strip() and self._is_clean(token, combined=True):
+                yield token
+
+    def _at_or_after(self, character: int) -> int:
+        """The first token that starts at `character` or later."""
+        number, run = next((n, r) for n, r in self._runs if r is self._runs[-1][1] or r.end_of(r.last - 1) > character)
+        return number + max(run.at_or_after(character), run.first) - run.first
 
     def _is_clean(self, token: int, *, combined: bool) -> bool:
         edge = self.boundary(token)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from models import ARCHITECTURES, QUESTION, WINDOW, make_model, shared_tokenizer, text_of
+from models import ARCHITECTURES, QUESTION, ROUNDING, WINDOW, make_model, shared_tokenizer, text_of
 from torch import nn
 
 from xl3m_integrations import XL3M, SettingError
@@ -125,7 +125,7 @@ def test_another_exit_is_another_fingerprint_and_a_journal_keeps_them_apart(tmp_
         alone = xl3m.select(TEXT, QUESTIONS[0], top_k=9)
         kept = [xl3m.select(TEXT, QUESTIONS[0], top_k=9, journal=tmp_path / "scores.db") for _ in range(2)]
         assert [one.reused for one in kept] == [0, len(alone.scores)]
-        assert kept[0].scores == kept[1].scores == pytest.approx(alone.scores, abs=1e-6)
+        assert kept[0].scores == kept[1].scores == pytest.approx(alone.scores, abs=ROUNDING)
 
 
 def test_files_of_keys_and_values_are_kept_apart(tmp_path: Path):

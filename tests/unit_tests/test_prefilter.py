@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 
 import pytest
-from models import make_backend, text_of
+from models import ROUNDING, make_backend, text_of
 
 from xl3m_integrations import BM25, XL3M, MissingExtraError, Progress, Segment, Selection, SettingError
 from xl3m_integrations.backends.base import Evidence
@@ -61,11 +61,11 @@ def test_keeping_all_segments_changes_nothing(xl3m: XL3M, hops: int, streamed: b
     plain = xl3m.select(text(), QUESTION, hops=hops)
     found = xl3m.select(text(), QUESTION, hops=hops, prefilter=BM25(n=len(plain.scores)))
     assert [segment.index for segment in found.segments] == [segment.index for segment in plain.segments]
-    assert found.scores == pytest.approx(plain.scores, abs=1e-6)
+    assert found.scores == pytest.approx(plain.scores, abs=ROUNDING)
     assert list(found.table.ranks) == list(plain.table.ranks)
     assert (found.key_context.text, found.lead, found.tokens) == (plain.key_context.text, plain.lead, plain.tokens)
     assert found.certainty == pytest.approx(plain.certainty) or found.certainty.nats == pytest.approx(
-        plain.certainty.nats, abs=1e-6
+        plain.certainty.nats, abs=ROUNDING
     )
 
 
@@ -101,7 +101,7 @@ def test_scores_are_those_of_the_plain_pass(xl3m: XL3M):
     plain = xl3m.select(TEXT, QUESTION, measure="entropy")
     found = xl3m.select(TEXT, QUESTION, measure="entropy", prefilter=keep(3, 5, 8))
     assert [found.scores[index] for index in (3, 5, 8)] == pytest.approx(
-        [plain.scores[index] for index in (3, 5, 8)], abs=1e-5
+        [plain.scores[index] for index in (3, 5, 8)], abs=ROUNDING
     )
 
 
@@ -131,7 +131,7 @@ def test_many_questions_are_each_asked_of_their_own_segments(xl3m: XL3M):
     together = xl3m.select_many(TEXT, questions, prefilter=BM25(n=6))
     for question, found in zip(questions, together, strict=True):
         alone = xl3m.select(TEXT, question, prefilter=BM25(n=6))
-        assert found.scores == pytest.approx(alone.scores, abs=1e-6)
+        assert found.scores == pytest.approx(alone.scores, abs=ROUNDING)
 
 
 def test_an_index_takes_it_too(xl3m: XL3M):

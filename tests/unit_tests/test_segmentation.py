@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import tracemalloc
 from collections.abc import Iterator
 from itertools import pairwise
@@ -124,8 +125,8 @@ def test_encoding_in_small_blocks_changes_no_token(tokenizer, text):
 
 @quick
 @given(text=texts.filter(lambda text: len(text) > 20), window=st.integers(16, 40))
-def test_neighbours_really_share_the_overlap(tokenizer, text, window):
-    overlap = window // 4
+def test_where_nothing_ends_neighbours_share_the_overlap(tokenizer, text, window):
+    overlap, text = window // 4, re.sub(r"[.!?\u2026\n\u3002\uff01\uff1f]", "", text)
     for left, right in pairwise(cut(tokenizer, text, window, overlap)):
         shared = left.token + len(left.ids) - right.token
         assert 0 <= shared <= window // 2
@@ -136,9 +137,41 @@ def test_neighbours_really_share_the_overlap(tokenizer, text, window):
 
 
 def test_plain_words_overlap_by_exactly_what_was_asked(byte_level_tokenizer):
-    segments = cut(byte_level_tokenizer, "the cat sat on the mat. " * 40, 32, 8)
+    segments = cut(byte_level_tokenizer, "the cat sat on the mat " * 40, 32, 8)
     assert {left.token + len(left.ids) - right.token for left, right in pairwise(segments)} == {8}
     assert {len(segment.ids) for segment in segments[:-1]} == {32}
+
+
+@quick
+@given(
+    lengths=st.lists(st.integers(1, 11), min_size=20, max_size=60),
+    end=st.sampled_from([".\n", ". ", "! ", "\r\n", '." ', "?) "]),
+    overlap=st.integers(1, 16),
+)
+def test_every_sentence_and_line_no_longer_than_a_segment_stands_whole_in_one(tokenizer, lengths, end, overlap):
+    sentences = [" ".join(f"w{number}" for number in range(length)) + end.rstrip(" \r\n") for length in lengths]
+    gap = end[len(end.rstrip(" \r\n")) :]
+    text = gap.join(sentences)
+    window = max(len(tokenizer.ids(gap + sentence + gap)) for sentence in sentences) + 2
+    segments = cut(tokenizer, text, max(window, 2 * overlap, 8), overlap)
+    start = 0
+    for sentence in sentences:
+        assert any(s.start <= start and start + len(sentence) <= s.end for s in segments), sentence
+        start += len(sentence + gap)
+
+
+def test_segments_begin_where_sentences_do(byte_level_tokenizer):
+    sentences = [f"Dr. Jones of J. Street told {name} of it." for name in ("Ann", "Bob", "Cid", "Dan")] * 9
+    segments = cut(byte_level_tokenizer, " ".join(sentences), 40, 10)
+    assert len(segments) > 5
+    assert all(segment.text.strip().startswith("Dr. Jones") for segment in segments)
+
+
+def test_a_record_longer_than_the_overlap_is_whole_in_a_segment(byte_level_tokenizer):
+    lines = [f'"key-{n * 7919 % 10007}-{n}": "a value of some words and the number {n}",' for n in range(60)]
+    longest = max(len(byte_level_tokenizer.ids(line + "\n")) for line in lines)
+    segments = cut(byte_level_tokenizer, "{" + "\n".join(lines) + "}", longest + 2, 2)
+    assert all(any(line in segment.text for segment in segments) for line in lines)
 
 
 # ---------------------------------------------------------------------------------------------- long texts

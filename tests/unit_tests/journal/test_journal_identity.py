@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from journaling import TEXT, LoggingScorer, engine, reused, scored, segments_of
-from models import QUESTION, make_model, make_tokenizer, shared_model, shared_tokenizer
+from models import QUESTION, ROUNDING, make_model, make_tokenizer, shared_model, shared_tokenizer
 
 from xl3m_integrations import XL3M, SettingError
 from xl3m_integrations.backends.journal import JournaledScorer
@@ -38,7 +38,7 @@ def test_another_model_or_setting_reuses_nothing(tmp_path: Path, change: str):
     assert selection.reused == 0
     quiet = engine(**changed).select(TEXT, question, measure=measure)
     # A second look of the same settings is the same look, at segments that may have been read in other batches.
-    assert selection.scores == pytest.approx(quiet.scores, abs=1e-5 if change == "setting of the measure" else 0)
+    assert selection.scores == pytest.approx(quiet.scores, abs=ROUNDING if change == "setting of the measure" else 0)
     assert other.select(TEXT, question, measure=measure, journal=path).reused == len(selection.scores)
 
 

@@ -22,7 +22,7 @@ from xl3m_integrations.bundled.corpus.values import Rng
 
 Maker = Callable[[Rng], Fact]
 FAMILIES: dict[Maker, float] = {
-    attribute_fact: 30, loose_fact: 30, pair_fact: 14, register_fact: 6, pass_fact: 4, magic_fact: 5, place_fact: 6,
+    attribute_fact: 30, loose_fact: 30, pair_fact: 14, register_fact: 6, pass_fact: 4, magic_fact: 5, place_fact: 9,
     keep_fact: 7, event_fact: 5, said_fact: 5,
 }  # fmt: skip
 _DRAWN: dict[Maker, float] = FAMILIES | {hop_fact: 3, told_fact: 7}

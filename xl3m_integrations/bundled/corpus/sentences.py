@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from xl3m_integrations.bundled.corpus.documents import Prose
 from xl3m_integrations.bundled.corpus.facts import Fact, make_fact
@@ -69,10 +69,13 @@ def _varied(rng: Rng, name: Key, prose: Prose) -> Key:
     """The name with one of its words replaced."""
     if name.words[0][0] != "word":
         return name.vary(rng)
-    at = rng.randrange(len(name.words))
-    new = prose.words(rng, letters=4)[0]
-    new = new.title() if name.words[at][1].istitle() else new
-    return replace(name, words=(*name.words[:at], ("word", new), *name.words[at + 1 :]))
+    titled = name.words[0][1].istitle()
+
+    def word(rng: Rng) -> str:
+        found = prose.words(rng, letters=4)[0]
+        return found.title() if titled else found
+
+    return name.vary(rng, word)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from xl3m_integrations.bundled import words as w
 
@@ -155,21 +155,40 @@ VALUES: dict[str, Callable[[Rng], str]] = {
 }
 
 
+AGAIN = 0.5  # how often a look-alike takes a word that another look-alike has in that place
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What a fact is about: words that can be varied one at a time, and how they are written."""
+    """What a fact is about: words that can be varied one at a time, and how they are written.
+
+    Look-alikes share words crosswise, as in `amber falcon`, `amber heron`, `quiet falcon` and `quiet heron`, so that no
+    single word of a key tells it apart from the others.
+    """
 
     words: tuple[tuple[str, str], ...]  # (pool name, word)
     form: str  # format string over the words
+    kin: dict[int, list[str]] = field(default_factory=dict, compare=False)  # words that look-alikes have, by place
 
     def __str__(self) -> str:
         return self.form.format(*(word for _, word in self.words))
 
-    def vary(self, rng: Rng) -> Key:
-        """The same key with one of its words replaced."""
+    def vary(self, rng: Rng, draw: Callable[[Rng], str] | None = None) -> Key:
+        """The same key with one of its words replaced, by one of its look-alikes' or by one that `draw` gives.
+
+        Args:
+            rng: Source of everything random.
+            draw: Gives new words; None draws from the word's pool.
+        """
         at = rng.randrange(len(self.words))
         pool, old = self.words[at]
-        new = next(word for word in iter(lambda: _POOLS[pool](rng), None) if word != old)
+        known = self.kin.setdefault(at, [old])
+        others = [word for word in known if word != old]
+        if others and rng.random() < AGAIN:
+            new = rng.choice(others)
+        else:
+            new = next(word for word in iter(lambda: (draw or _POOLS[pool])(rng), None) if word != old)
+            known.append(new)
         return replace(self, words=(*self.words[:at], (pool, new), *self.words[at + 1 :]))
 
 
