@@ -36,7 +36,7 @@ class Plan:
         Cycle(45_000_000, 2e-3, 0.5),
         Cycle(34_000_000, 2e-3, 0.6),
         Cycle(120_000_000, 2e-3, 0.6, layers=6),
-        Cycle(105_000_000, 2e-3, 0.6, layers=6),
+        Cycle(72_000_000, 2e-3, 0.6, layers=6),
     )
     step_tokens: int = 6_144  # per process and step
     vocab_size: int = 4_096
