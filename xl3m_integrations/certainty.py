@@ -10,6 +10,7 @@ To add a measure: write a class like those below and add it to `MEASURES`. One t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
@@ -122,15 +123,15 @@ def standardised(values: Tensor) -> Tensor:
 
 
 def regret(log_probs: Tensor, cap: float) -> Tensor:
-    """What other segments explain better: mean shortfall from the best of them over the question's tokens, in nats.
+    """What others explain better: mean shortfall from the best of them over the question's tokens, in nats.
 
     Args:
-        log_probs: [B, Q], of the question's tokens after each of B segments.
+        log_probs: [B, Q], of the question's tokens after each of B segments or sentences.
         cap: Most that one token can count, in nats.
 
     Returns:
-        [B]. A look-alike explains all of the question but the word that tells it from the right segment, where it falls
-        short of that one; a segment that explains every word as well as any other has none.
+        [B]. A look-alike explains all of the question but the word that tells it from the right one, where it falls
+        short of that; what explains every word as well as any other has none.
     """
     return (log_probs.amax(0) - log_probs).clamp(max=cap).sum(-1) / max(1, log_probs.shape[-1])
 
@@ -265,8 +266,45 @@ DOUBT_SCALE = 0.51  # nats
 
 
 @dataclass(frozen=True, slots=True)
+class SentenceLook(_PlainQuestion):
+    """What a sentence says by itself, with nothing around it that could be mistaken for a part of it.
+
+    A segment that tells the `colour of the gate` and the `height of the tower` leaves little doubt about the height of
+    the gate; neither of its sentences does.
+
+    Attributes:
+        cap: Most that one token of the question counts in the regret, in nats.
+        entropy_share: Share of the entropy that adds to the regret.
+    """
+
+    cap: float = 8.0
+    entropy_share: float = 0.25
+    name: ClassVar[str] = "sentence_look"
+    needs: ClassVar[Needs] = Needs(question=True, all_layers=True)
+    columns: ClassVar[tuple[str, ...]] = ()  # entropy, then one per token of the question
+
+    def evidence(self, seen: Observation) -> Tensor:
+        """[B, 1 + Q]: entropy, then the question's log-probabilities."""
+        return torch.cat(
+            [entropy_of(seen.next)[:, None], _present(seen.question, "the question's log-probabilities")], 1
+        )
+
+    def score(self, evidence: Tensor) -> Tensor:
+        """Minus the doubt."""
+        return -self.doubt(evidence)
+
+    def regret(self, evidence: Tensor) -> Tensor:
+        """[B], in nats, beside the other sentences; see the function of this name."""
+        return regret(evidence[:, 1:], self.cap)
+
+    def doubt(self, evidence: Tensor) -> Tensor:
+        """[B], in nats: the regret and a share of the entropy."""
+        return self.regret(evidence) + self.entropy_share * evidence[:, 0].clamp(max=self.cap)
+
+
+@dataclass(frozen=True, slots=True)
 class SecondLook(_PlainQuestion):
-    """Reads the best segments again, up to the answer's end, and compares how they explain the question.
+    """Reads the best segments again, up to the answer's end, and each of their sentences by itself.
 
     Attributes:
         segments: How many of the best segments are read again, at least.
@@ -274,51 +312,47 @@ class SecondLook(_PlainQuestion):
             confidently wrong.
         most: The same, at most.
         answer_tokens: How many tokens of the greedy answer to look at, at most.
-        cap: Most that one token of the question counts in the regret, in nats.
-        regret_weight: Weight of the regret in the final score. Certainty alone prefers what is said as the model has
-            often seen it; that the segment explains the question, word by word, holds for other wordings too.
+        sentences: How their sentences are looked at.
+        most_sentences: Sentences of one segment, at most; where there are more, neighbours are read together.
+        sentence_weight: Weight of the sentences in the final score.
     """
 
     segments: int = 32
     share: float = 1 / 16
     most: int = 128
     answer_tokens: int = 12
-    cap: float = 8.0
-    regret_weight: float = 0.5
+    sentences: SentenceLook = SentenceLook()
+    most_sentences: int = 16
+    sentence_weight: float = 1.0
     name: ClassVar[str] = "second_look"
-    columns: ClassVar[tuple[str, ...]] = ()  # entropy, the answer's mean entropy, then one per token of the question
+    columns: ClassVar[tuple[str, ...]] = ("entropy", "answer_entropy")
 
     @property
     def needs(self) -> Needs:
-        """The question's tokens and the greedy answer, from the whole model: there are few segments to read."""
-        return Needs(question=True, answer_tokens=self.answer_tokens, all_layers=True)
+        """The greedy answer, from the whole model: there are few segments to read."""
+        return Needs(answer_tokens=self.answer_tokens, all_layers=True)
 
     def reads(self, segments: int) -> int:
         """How many of so many segments are read again."""
         return min(self.most, max(self.segments, int(self.share * segments)))
 
     def evidence(self, seen: Observation) -> Tensor:
-        """[B, 2 + Q]: entropy, the answer's mean entropy, then the question's log-probabilities."""
-        entropies = torch.stack([entropy_of(seen.next), mean_answer_entropy(seen)], 1)
-        return torch.cat([entropies, _present(seen.question, "the question's log-probabilities")], 1)
+        """[B, 2]: entropy, the answer's mean entropy."""
+        return torch.stack([entropy_of(seen.next), mean_answer_entropy(seen)], 1)
 
     def score(self, evidence: Tensor) -> Tensor:
         """Minus the answer's mean entropy."""
         return -evidence[:, 1]
 
-    def combined(self, first: Tensor, evidence: Tensor) -> Tensor:
-        """[N] final scores over these segments: z(first look) + z(answer's certainty) + weight x z(-regret)."""
+    def combined(self, first: Tensor, evidence: Tensor, doubt: Tensor) -> Tensor:
+        """[N] scores: z(first look) + z(answer's certainty) + weight x z(-doubt of each segment's best sentence)."""
         certain = standardised(first) + standardised(self.score(evidence))
-        return certain + self.regret_weight * standardised(-self.regret(evidence))
+        return certain + self.sentence_weight * standardised(-doubt)
 
-    def regret(self, evidence: Tensor) -> Tensor:
-        """[N], in nats; see the function of this name."""
-        return regret(evidence[:, 2:], self.cap)
-
-    def certainty(self, evidence: Tensor, row: int) -> Certainty:
-        """How certain it is that the segment of that row holds the answer."""
-        doubt = evidence[row, 0] + DOUBT_OF_REGRET * self.regret(evidence)[row]
-        return Certainty(nats=float(doubt), probability=float(torch.sigmoid((EVEN_DOUBT - doubt) / DOUBT_SCALE)))
+    def certainty(self, entropy: float, regret: float) -> Certainty:
+        """How certain it is that a segment holds the answer, from its entropy and its best sentence's regret."""
+        doubt = entropy + DOUBT_OF_REGRET * regret
+        return Certainty(nats=doubt, probability=1 / (1 + math.exp((doubt - EVEN_DOUBT) / DOUBT_SCALE)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from xl3m_integrations.backends.base import Evidence, Scorer, SharingScorer, evi
 from xl3m_integrations.backends.kv_blocks import KVStore
 from xl3m_integrations.backends.kv_cache import HeldRows, KVCache
 from xl3m_integrations.backends.kv_files import KVFiles
-from xl3m_integrations.certainty import Measure
+from xl3m_integrations.certainty import Measure, SentenceLook
 from xl3m_integrations.choice import Choice
 from xl3m_integrations.documents import Document, Text
 from xl3m_integrations.engine import XL3M
@@ -134,6 +134,9 @@ class _KeepingScorer:
         self, segments: Iterable[Segment], question: str, measure: Measure
     ) -> Iterator[tuple[Segment, Evidence]]:
         """See `Scorer.evidence`."""
+        if isinstance(measure, SentenceLook):  # of sentences nothing is kept
+            yield from self._scorer.evidence(segments, question, measure)
+            return
         for segment, (found,) in self.evidence_many(segments, [question], measure):
             yield segment, found
 

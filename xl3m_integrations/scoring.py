@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
 import time
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import compress
 
 import torch
@@ -18,14 +17,14 @@ from xl3m_integrations.certainty import Measure, QuestionLikelihood, SecondLook,
 from xl3m_integrations.documents import Document, Prepared
 from xl3m_integrations.errors import SettingError
 from xl3m_integrations.prefilter import Prefilter, bm25_scores, require_bm25
-from xl3m_integrations.segmentation import Segmenter
+from xl3m_integrations.second_look import look_again
+from xl3m_integrations.segmentation import Segmenter, sentences
 from xl3m_integrations.selection import Selector
-from xl3m_integrations.types import Certainty, Progress, ScoredSegment, Segment, SegmentTable
+from xl3m_integrations.types import Certainty, Progress, ScoredSegment, Segment, SegmentTable, Span
 
 ProgressCallback = Callable[[Progress], None]
 _SECONDS_BETWEEN_REPORTS = 0.1
-_LONGEST_EDGE = 200  # characters of a sentence that a segment's edge may have cut off
-_SENTENCE_ENDS = re.compile(r"(?<=[.!?])\s+|\n+")
+_LONGEST_EDGE = 200  # characters of a sentence that a segment's end may have cut off
 
 
 class Scored:
@@ -48,6 +47,7 @@ class Scored:
         self._document_tokens = [0] * len(documents)
         self._reused = [0] * len(documents)
         self._again: dict[int, dict[str, float]] = {}  # row -> what the second look saw
+        self._bridge: tuple[int, Span] | None = None  # row and sentence that lead to the next hop
         self._lexical: float = getattr(measure, "lexical", 0.0)
         if self._lexical:
             require_bm25(f"The measure {measure.name}")
@@ -90,12 +90,12 @@ class Scored:
         second: SecondLook | None = getattr(self._measure, "second", None)
         best = scores.sort(descending=True, stable=True).indices[: second.reads(len(scores)) if second else 0]
         rows = read[best].tolist()
-        if second is not None and (fitting := self._fitting(second, scorer, question, rows)):
-            second, segments = fitting
-            evidence = torch.tensor([e for _, e in scorer.evidence(segments, question, second)], dtype=torch.float64)
-            combined = second.combined(scores[best], evidence)
-            self.certainty = second.certainty(evidence, int(combined.argmax()))
-            self._note(second, evidence, rows)
+        if second is not None and (seen := look_again(second, scorer, question, self._as_given(scorer, rows))):
+            combined = seen.combined(scores[best])
+            self.certainty = seen.certainty(int(combined.argmax()))
+            self._again = dict(zip(rows, seen.figures(), strict=True))
+            place, sentence = seen.bridge()
+            self._bridge = rows[place], (sentence.start, sentence.end)
             scores[best] = self._above_the_others(combined, scores, best)
         of_all = torch.full((len(self),), -math.inf, dtype=torch.float64)
         of_all[read] = scores.double()
@@ -106,18 +106,20 @@ class Scored:
         texts = (self._documents[self._document[row]].slice(self._start[row], self._end[row]) for row in rows.tolist())
         return torch.tensor(bm25_scores(texts, question), dtype=torch.float64)
 
-    def _fitting(
-        self, second: SecondLook, scorer: Scorer, question: str, rows: Sequence[int]
-    ) -> tuple[SecondLook, list[Segment]] | None:
-        """The second look and its segments, as short as the window asks for; None where it has no room for any."""
-        encode = scorer.tokenizer.ids
+    def _as_given(self, scorer: Scorer, rows: Sequence[int]) -> list[Segment]:
+        """These segments once more, as the scorer is given them."""
         texts = [self._documents[self._document[row]].slice(self._start[row], self._end[row]) for row in rows]
-        segments = [
-            Segment(self._index[row], self._start[row], self._end[row], text, encode(text), self._document[row])
+        return [
+            Segment(
+                self._index[row],
+                self._start[row],
+                self._end[row],
+                text,
+                scorer.tokenizer.ids(text),
+                self._document[row],
+            )
             for row, text in zip(rows, texts, strict=True)
         ]
-        room = scorer.window - scorer.overhead(question) - max(len(segment.ids) for segment in segments)
-        return (replace(second, answer_tokens=min(room, second.answer_tokens)), segments) if room > 0 else None
 
     @staticmethod
     def _above_the_others(again: torch.Tensor, scores: torch.Tensor, best: torch.Tensor) -> torch.Tensor:
@@ -125,10 +127,6 @@ class Scored:
         others = torch.ones(len(scores), dtype=torch.bool)
         others[best] = False
         return again - again.min() + (scores[others].max() + 1e-6 if others.any() else 0.0)
-
-    def _note(self, second: SecondLook, evidence: torch.Tensor, rows: Sequence[int]) -> None:
-        figures = zip(rows, evidence[:, 1].tolist(), second.regret(evidence).tolist(), strict=True)
-        self._again = {row: {"answer_entropy": entropy, "regret": regret} for row, entropy, regret in figures}
 
     def _table(self) -> torch.Tensor:
         return torch.tensor(self._evidence, dtype=torch.float64).view(len(self), len(self._measure.columns))
@@ -147,18 +145,17 @@ class Scored:
             chosen[self._document[row]].append(self._segment(row))
         return [tuple(segments) for segments in chosen]
 
-    def bridge(self) -> tuple[int, str]:
-        """Row of the segment that explains the question best, and its text with the rest of the sentences at its edges.
+    def bridge(self) -> tuple[int, list[str]]:
+        """Row of the segment that explains the question best, and the sentence that does, whole where an end cut it.
 
-        That is the one of least regret where there was a second look, the best one else.
+        Where there was no second look, the best segment and all of its sentences.
         """
-        rows = self._again or range(len(self))
-        best = max(rows, key=lambda row: (-self._again[row]["regret"] if self._again else self._scores[row], -row))
-        cut = self._documents[self._document[best]].slice
-        start, end = self._start[best], self._end[best]
-        before = _SENTENCE_ENDS.split(cut(max(0, start - _LONGEST_EDGE), start))[-1]
-        after = _SENTENCE_ENDS.split(cut(end, end + _LONGEST_EDGE))[0]
-        return best, before + cut(start, end) + after
+        if self._bridge is None:
+            best = max(range(len(self)), key=lambda row: (self._scores[row], -row))
+            self._bridge = best, (self._start[best], self._end[best])
+        row, (start, end) = self._bridge
+        text = self._documents[self._document[row]].slice(start, end + _LONGEST_EDGE)
+        return row, [text[a:b] for a, b in sentences(text) if a < end - start]
 
     def join(self, later: Scored, passed: Sequence[int]) -> None:
         """Take in the scores of a later hop over the same segments: of each segment, how far it is from a hop's best.
@@ -254,21 +251,22 @@ def score_hops(
     for question, scored in zip(questions, first, strict=True):
         latest, passed = scored, list[int]()
         for _ in range(hops - 1):
-            row, text = latest.bridge()
+            row, found = latest.bridge()
             passed.append(row)
-            scored.lead += _best_sentence(text, scored.lead + question, measure, scorer) + " "
+            scored.lead += _best_sentence(found, scored.lead + question, measure, scorer) + " "
             latest = score(documents, scored.lead + question, measure, segmenter, scorer, progress, prefilter)
             scored.join(latest, passed)
     return first
 
 
-def _best_sentence(text: str, question: str, measure: Measure, scorer: Scorer) -> str:
+def _best_sentence(found: Sequence[str], question: str, measure: Measure, scorer: Scorer) -> str:
     """The sentence or line after which the question is likeliest; the most certain one where only that is known."""
+    if len(found) == 1:
+        return found[0]
     chosen = QuestionLikelihood() if measure.needs.question else measure
-    sentences = [part for part in map(str.strip, _SENTENCE_ENDS.split(text)) if part]
-    segments = [Segment(n, 0, len(part), part, scorer.tokenizer.ids(part)) for n, part in enumerate(sentences)]
-    evidence = [found for _, found in scorer.evidence(segments, question, chosen)]
-    return sentences[int(chosen.score(torch.tensor(evidence, dtype=torch.float64)).argmax())]
+    segments = [Segment(n, 0, len(part), part, scorer.tokenizer.ids(part)) for n, part in enumerate(found)]
+    evidence = [seen for _, seen in scorer.evidence(segments, question, chosen)]
+    return found[int(chosen.score(torch.tensor(evidence, dtype=torch.float64)).argmax())]
 
 
 def score(

@@ -20,7 +20,7 @@ from tokenizers import Encoding
 
 from xl3m_integrations.errors import SettingError
 from xl3m_integrations.tokens import TextTokenizer, require_encodable
-from xl3m_integrations.types import Segment
+from xl3m_integrations.types import Segment, Span
 
 BLOCK_CHARACTERS = 16_384
 BLOCKS_AT_ONCE = 8  # encoded in parallel
@@ -32,6 +32,25 @@ _ENDS = re.compile(
     r"""\n|(?<![.\s]\w)(?<![A-Z][a-z])[.!?\u2026]+["'\u201d\u2019\u00bb)\]}*_]*(?=\s)"""
     r"""|[\u3002\uff01\uff1f][\u300d\u300f\u201d\u2019\uff09]*"""
 )
+
+
+def sentences(text: str, most: int | None = None) -> list[Span]:
+    """(start, end) of the sentences and lines of a text, without the whitespace around them; blank ones are left out.
+
+    Args:
+        text: The text.
+        most: How many there may be: where there are more, as many neighbours as need be are one. None sets no limit.
+    """
+    ends = [found.end() for found in _ENDS.finditer(text)]
+    spans = [(a, b) for a, b in zip([0, *ends], [*ends, len(text)], strict=True) if text[a:b].strip()]
+    together = 1 if most is None else -(-len(spans) // most)
+    groups = [spans[at : at + together] for at in range(0, len(spans), max(1, together))]
+    return [_stripped(text, group[0][0], group[-1][1]) for group in groups]
+
+
+def _stripped(text: str, start: int, end: int) -> Span:
+    part = text[start:end]
+    return start + len(part) - len(part.lstrip()), end - len(part) + len(part.rstrip())
 
 
 @dataclass(slots=True)

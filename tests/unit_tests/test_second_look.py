@@ -25,11 +25,12 @@ from xl3m_integrations.certainty import (
     Measure,
     Observation,
     SecondLook,
+    SentenceLook,
     regret,
 )
 from xl3m_integrations.documents import Document
-from xl3m_integrations.scoring import Scored, score
-from xl3m_integrations.segmentation import Segmenter
+from xl3m_integrations.scoring import score
+from xl3m_integrations.segmentation import Segmenter, sentences
 from xl3m_integrations.selection import TopK
 from xl3m_integrations.tokens import TextTokenizer
 from xl3m_integrations.types import Segment
@@ -53,45 +54,49 @@ def test_evidence_counts_the_answer_up_to_its_end():
         return [math.log(p) for p in row]
 
     answer = torch.tensor([[logs(0.5, 0.5), logs(0.9, 0.1), logs(0.2, 0.8)]])
-    seen = Observation(
-        next=answer[:, 0],
-        question=torch.tensor([[-1.0, -2.0]]),
-        answer=answer,
-        answered=torch.tensor([[True, True, False]]),
-    )
-    first, entropy, *question = SecondLook().evidence(seen)[0].tolist()
+    seen = Observation(next=answer[:, 0], answer=answer, answered=torch.tensor([[True, True, False]]))
+    first, entropy = SecondLook().evidence(seen)[0].tolist()
     nine = -(0.9 * math.log(0.9) + 0.1 * math.log(0.1))
     assert entropy == pytest.approx((math.log(2) + nine) / 2, abs=1e-6)
     assert first == pytest.approx(math.log(2), abs=1e-6)
-    assert question == [-1.0, -2.0]
+
+
+def test_a_sentence_is_looked_at_for_what_follows_it_and_for_the_questions_tokens():
+    seen = Observation(next=torch.tensor([[math.log(0.5)] * 2]), question=torch.tensor([[-1.0, -2.0]]))
+    assert SentenceLook().evidence(seen)[0].tolist() == pytest.approx([math.log(2), -1.0, -2.0])
 
 
 @settings(deadline=None)
-@given(entropy=st.floats(0, 5), tokens=st.lists(st.floats(-9, 0), min_size=2, max_size=4))
-def test_certainty_falls_with_doubt_and_is_even_where_it_says(entropy, tokens):
+@given(entropy=st.floats(0, 5), worse=st.floats(0, 5))
+def test_certainty_falls_with_doubt_and_is_even_where_it_says(entropy, worse):
     look = SecondLook()
-    evidence = torch.tensor([[entropy, 0.3, *tokens], [entropy + 1, 0.2, *tokens]], dtype=torch.float64)
-    first, second = look.certainty(evidence, 0), look.certainty(evidence, 1)
-    assert first.nats == pytest.approx(entropy)  # the two explain the question equally well: there is no regret
+    first, second, third = (
+        look.certainty(entropy, 0.0),
+        look.certainty(entropy + 1, 0.0),
+        look.certainty(entropy, worse),
+    )
+    assert first.nats == pytest.approx(entropy)
     assert second.nats == pytest.approx(entropy + 1)
+    assert third.nats == pytest.approx(entropy + DOUBT_OF_REGRET * worse)
     assert first.probability == pytest.approx(1 / (1 + math.exp((entropy - EVEN_DOUBT) / DOUBT_SCALE)))
     assert first.probability >= second.probability
     assert first.found == (entropy <= EVEN_DOUBT)
     assert float(first) == first.probability
 
 
-def test_what_another_segment_explains_better_adds_to_the_doubt():
-    evidence = torch.tensor([[1.0, 0.5, -1.0, -3.0], [9.0, 0.5, -1.0, -1.0]], dtype=torch.float64)
-    assert SecondLook().certainty(evidence, 0).nats == pytest.approx(1.0 + DOUBT_OF_REGRET * (0.0 + 2.0) / 2)
+def test_doubt_of_a_sentence_is_what_others_explain_better_and_a_share_of_its_entropy():
+    evidence = torch.tensor([[1.0, -1.0, -3.0], [9.0, -1.5, -1.0]], dtype=torch.float64)
+    assert SentenceLook().doubt(evidence).tolist() == pytest.approx([(0 + 2) / 2 + 1 / 4, (0.5 + 0) / 2 + 8 / 4])
 
 
-@pytest.mark.parametrize(("shortfall", "weight"), [(0.0, 0.0), (0.5, 0.5), (3.0, 0.5), (0.5, 3.0)])
-def test_the_regret_counts_against_certainty(shortfall: float, weight: float):
-    """The first of two is the more certain one in both looks, by z = 1 each; it explains the question worse."""
-    against = weight if shortfall else 0.0
-    evidence = torch.tensor([[0.1, 0.1, -1.0 - shortfall, -1.0], [0.5, 0.5, -1.0, -1.0]], dtype=torch.float64)
-    look = SecondLook(regret_weight=weight)
-    first, second = look.combined(torch.tensor([2.0, 1.0], dtype=torch.float64), evidence).tolist()
+@pytest.mark.parametrize(("doubt", "weight"), [(0.0, 0.0), (0.5, 0.5), (3.0, 0.5), (0.5, 3.0)])
+def test_the_sentences_doubt_counts_against_certainty(doubt: float, weight: float):
+    """The first of two is the more certain one in both looks, by z = 1 each; its sentences are the more doubtful."""
+    against = weight if doubt else 0.0
+    evidence = torch.tensor([[0.1, 0.1], [0.5, 0.5]], dtype=torch.float64)
+    doubts = torch.tensor([1.0 + doubt, 1.0], dtype=torch.float64)
+    look = SecondLook(sentence_weight=weight)
+    first, second = look.combined(torch.tensor([2.0, 1.0], dtype=torch.float64), evidence, doubts).tolist()
     assert (first, second) == pytest.approx((2 - against, against - 2))
 
 
@@ -103,23 +108,24 @@ def test_how_many_are_read_again(segments: int, read: int):
 # ---------------------------------------------------------------------------------------------- in a scoring pass
 @dataclass
 class TwoLooks:
-    """A scorer whose first look sees `first(segment)` and whose second `second(segment)`."""
+    """A scorer whose looks see `first(segment)`, `second(segment)` and, of a sentence, `by_sentence(sentence)`."""
 
     tokenizer: TextTokenizer
     first: Callable[[Segment], Evidence]
     second: Callable[[Segment], Evidence]
+    by_sentence: Callable[[Segment], Evidence] = lambda sentence: (1.0, -1.0)
     window: int = 4096
     seen: list[tuple[str, list[int], list[str]]] = field(default_factory=list)
 
     def evidence(
         self, segments: Iterable[Segment], question: str, measure: Measure
     ) -> Iterator[tuple[Segment, Evidence]]:
-        again = isinstance(measure, SecondLook)
+        look = {"second_look": self.second, "sentence_look": self.by_sentence}.get(measure.name, self.first)
         self.seen.append((measure.name, [], []))
         for segment in segments:
             self.seen[-1][1].append(segment.index)
             self.seen[-1][2].append(self.tokenizer.decode(segment.ids))
-            yield segment, self.second(segment) if again else self.first(segment)
+            yield segment, look(segment)
 
     def overhead(self, question: str) -> int:
         return len(question)
@@ -127,8 +133,8 @@ class TwoLooks:
 
 @pytest.fixture
 def run(byte_level_tokenizer):
-    def scored(first, second, looks=4, window=4096, lines=12) -> tuple[Scored, TwoLooks]:
-        scorer = TwoLooks(byte_level_tokenizer, first, second, window)
+    def scored(first, second, by_sentence=lambda sentence: (1.0, -1.0), looks=4, window=4096, lines=12):
+        scorer = TwoLooks(byte_level_tokenizer, first, second, by_sentence, window)
         text = "".join(f"line number {i:03d}\n" for i in range(lines))
         measure = Blend(second=SecondLook(looks))
         return score([Document(text)], QUESTION, measure, Segmenter(byte_level_tokenizer, 16, 0), scorer), scorer
@@ -137,25 +143,27 @@ def run(byte_level_tokenizer):
 
 
 def test_the_best_are_looked_at_again_and_come_before_all_others(run):
-    """The first look likes later segments better, which explain the question worse, and the second has its own mind:
-    the sum of their z decides.
+    """The first look likes later segments, whose sentences explain the question worse; the second has its own mind.
+
+    The sum of their z decides.
     """
     minds = (2.0, 9.0, 1.0, 4.0)
     scored, scorer = run(
         lambda segment: (-float(segment.index), 0.0),
-        lambda segment: (0.5, minds[segment.index % 4], -1.0 - segment.index, -1.0),
+        lambda segment: (0.5, minds[segment.index % 4]),
+        lambda sentence: (2.0, -1.0 - sentence.index, -1.0),
     )
     (kept,) = scored.keep(TopK(99))
-    assert [name for name, *_ in scorer.seen] == ["blend", "second_look"]
+    assert [name for name, *_ in scorer.seen] == ["blend", "sentence_look", "second_look"]
     last = len(scored) - 1
-    assert scorer.seen[1][1] == [last, last - 1, last - 2, last - 3]
-    assert scorer.seen[1][2] == [kept[index].text for index in scorer.seen[1][1]]
+    assert scorer.seen[2][1] == [last, last - 1, last - 2, last - 3]
+    assert scorer.seen[2][2] == [kept[index].text for index in scorer.seen[2][1]]
     by_rank = [segment.index for segment in sorted(kept, key=lambda segment: segment.rank)]
     again = range(last - 3, last + 1)
     certain = {index: -minds[index % 4] for index in again}
     place = {index: (index - mean(again)) / pstdev(again) for index in again}
     total = {
-        index: place[index] + (certain[index] - mean(certain.values())) / pstdev(certain.values()) - 0.5 * place[index]
+        index: place[index] + (certain[index] - mean(certain.values())) / pstdev(certain.values()) - place[index]
         for index in again
     }
     assert by_rank == [*sorted(again, key=lambda index: -total[index]), *range(last - 4, -1, -1)]
@@ -163,15 +171,38 @@ def test_the_best_are_looked_at_again_and_come_before_all_others(run):
     ordered = [scored.scores(0)[index] for index in by_rank]
     assert ordered == sorted(ordered, reverse=True)
     assert kept[last].evidence == {
-        "entropy": -last, "gain": 0.0, "answer_entropy": minds[last % 4], "regret": pytest.approx(3.0 / 2),
+        "entropy": -last, "gain": 0.0, "answer_entropy": minds[last % 4], "sentence_entropy": 2.0,
+        "regret": pytest.approx(3.0 / 2),
     }  # fmt: skip
     assert set(kept[0].evidence) == {"entropy", "gain"}
     best = by_rank[0]
     assert scored.certainty.nats == pytest.approx(0.5 + DOUBT_OF_REGRET * (best - again[0]) / 2)
 
 
+def test_each_sentence_is_read_by_itself_and_the_best_one_counts(run):
+    """Every line but one leaves all doubt: the segment that holds it comes first, and it leads to the next hop."""
+    scored, scorer = run(
+        lambda segment: (1.0, 1.0),
+        lambda segment: (1.0, 1.0),
+        lambda sentence: (0.0, -1.0) if sentence.text == "line number 002" else (4.0, -5.0),
+    )
+    (kept,) = scored.keep(TopK(1))
+    assert "number 002" in kept[0].text and kept[0].evidence["regret"] == 0.0
+    assert scored.bridge() == (kept[0].index, ["line number 002"])
+    sentences = scorer.seen[1][2]
+    assert len(sentences) == len(set(sentences)) and {"line number 000", "line number 002"} <= set(sentences)
+
+
+@pytest.mark.parametrize(("most", "expected"), [(None, 20), (20, 20), (19, 10), (7, 7), (1, 1)])
+def test_where_there_are_too_many_sentences_neighbours_are_one(most: int | None, expected: int):
+    text = "  " + " \n ".join(f"{number}!" for number in range(20)) + "\n\n"
+    spans = sentences(text, most)
+    assert len(spans) == expected
+    assert [word for start, end in spans for word in text[start:end].split()] == text.split()
+
+
 def test_one_look_where_the_measure_asks_for_no_second(byte_level_tokenizer):
-    scorer = TwoLooks(byte_level_tokenizer, lambda segment: (1.0,), lambda segment: (1.0, 1.0, 1.0, 1.0))
+    scorer = TwoLooks(byte_level_tokenizer, lambda segment: (1.0,), lambda segment: (1.0, 1.0))
     scored = score([Document("one line\n")], QUESTION, Entropy(), Segmenter(byte_level_tokenizer, 16, 0), scorer)
     assert [name for name, *_ in scorer.seen] == ["entropy"]
     assert scored.certainty is None
@@ -182,7 +213,7 @@ def test_the_second_look_is_as_long_as_the_window_allows(run):
 
     def remember(segment: Segment) -> Evidence:
         looks.append(1)
-        return (1.0, 1.0, 1.0, 1.0)
+        return (1.0, 1.0)
 
     scored, _ = run(lambda segment: (0.0, 0.0), remember, window=16 + len(QUESTION))
     assert looks == [] and scored.certainty is None  # not one answer token would fit

@@ -79,7 +79,7 @@ def test_spans_are_places_in_the_prompt(llm: XL3MLLM) -> None:
 
 def test_a_question_given_at_call_time_is_what_the_scorer_is_asked(xl3m: XL3M) -> None:
     reader = Recorder(seen=[])
-    llm = XL3MLLM(xl3m=xl3m, llm=reader, top_k=2)
+    llm = XL3MLLM(xl3m=xl3m, llm=reader, top_k=1)
     text = rain_around_the_fact(150)
     llm.invoke(text, question=QUERY)
     assert reader.seen[0].endswith(f"\n\n{QUERY}")
