@@ -304,26 +304,28 @@ class SentenceLook(_PlainQuestion):
 
 @dataclass(frozen=True, slots=True)
 class SecondLook(_PlainQuestion):
-    """Reads the best segments again, up to the answer's end, and each of their sentences by itself.
+    """Reads each sentence of the best segments by itself, and the best of these once more, up to the answer's end.
 
     Attributes:
-        segments: How many of the best segments are read again, at least.
+        segments: Of how many of the best segments the sentences are read, at least.
         share: The same as a share of all segments, where that is more: the longer the document, the more of them are
             confidently wrong.
         most: The same, at most.
-        answer_tokens: How many tokens of the greedy answer to look at, at most.
-        sentences: How their sentences are looked at.
+        sentences: How the sentences are looked at.
         most_sentences: Sentences of one segment, at most; where there are more, neighbours are read together.
-        sentence_weight: Weight of the sentences in the final score.
+        sentence_weight: Weight of the sentences in the score.
+        answers: How many of these segments are then read up to the answer's end: the best by now.
+        answer_tokens: How many tokens of the greedy answer to look at, at most.
     """
 
     segments: int = 32
     share: float = 1 / 16
     most: int = 128
-    answer_tokens: int = 12
     sentences: SentenceLook = SentenceLook()
     most_sentences: int = 16
-    sentence_weight: float = 1.0
+    sentence_weight: float = 2.0
+    answers: int = 16
+    answer_tokens: int = 12
     name: ClassVar[str] = "second_look"
     columns: ClassVar[tuple[str, ...]] = ("entropy", "answer_entropy")
 
@@ -333,7 +335,7 @@ class SecondLook(_PlainQuestion):
         return Needs(answer_tokens=self.answer_tokens, all_layers=True)
 
     def reads(self, segments: int) -> int:
-        """How many of so many segments are read again."""
+        """How many of so many segments are looked at again."""
         return min(self.most, max(self.segments, int(self.share * segments)))
 
     def evidence(self, seen: Observation) -> Tensor:
@@ -344,10 +346,13 @@ class SecondLook(_PlainQuestion):
         """Minus the answer's mean entropy."""
         return -evidence[:, 1]
 
-    def combined(self, first: Tensor, evidence: Tensor, doubt: Tensor) -> Tensor:
-        """[N] scores: z(first look) + z(answer's certainty) + weight x z(-doubt of each segment's best sentence)."""
-        certain = standardised(first) + standardised(self.score(evidence))
-        return certain + self.sentence_weight * standardised(-doubt)
+    def by_sentence(self, first: Tensor, doubt: Tensor) -> Tensor:
+        """[N] scores by now: z(first look) + weight x z(-doubt of each segment's best sentence)."""
+        return standardised(first) + self.sentence_weight * standardised(-doubt)
+
+    def combined(self, first: Tensor, doubt: Tensor, evidence: Tensor) -> Tensor:
+        """[N] final scores: the same and z(answer's certainty)."""
+        return self.by_sentence(first, doubt) + standardised(self.score(evidence))
 
     def certainty(self, entropy: float, regret: float) -> Certainty:
         """How certain it is that a segment holds the answer, from its entropy and its best sentence's regret."""

@@ -17,7 +17,7 @@ from xl3m_integrations.certainty import Measure, QuestionLikelihood, SecondLook,
 from xl3m_integrations.documents import Document, Prepared
 from xl3m_integrations.errors import SettingError
 from xl3m_integrations.prefilter import Prefilter, bm25_scores, require_bm25
-from xl3m_integrations.second_look import look_again
+from xl3m_integrations.second_look import above_the_others, look_again
 from xl3m_integrations.segmentation import Segmenter, sentences
 from xl3m_integrations.selection import Selector
 from xl3m_integrations.types import Certainty, Progress, ScoredSegment, Segment, SegmentTable, Span
@@ -90,13 +90,13 @@ class Scored:
         second: SecondLook | None = getattr(self._measure, "second", None)
         best = scores.sort(descending=True, stable=True).indices[: second.reads(len(scores)) if second else 0]
         rows = read[best].tolist()
-        if second is not None and (seen := look_again(second, scorer, question, self._as_given(scorer, rows))):
-            combined = seen.combined(scores[best])
-            self.certainty = seen.certainty(int(combined.argmax()))
-            self._again = dict(zip(rows, seen.figures(), strict=True))
-            place, sentence = seen.bridge()
+        given = self._as_given(scorer, rows)
+        if second is not None and (seen := look_again(second, scorer, question, given, scores[best])):
+            self.certainty = seen.certainty
+            self._again = dict(zip(rows, seen.figures, strict=True))
+            place, sentence = seen.bridge
             self._bridge = rows[place], (sentence.start, sentence.end)
-            scores[best] = self._above_the_others(combined, scores, best)
+            scores[best] = above_the_others(seen.scores, scores, best)
         of_all = torch.full((len(self),), -math.inf, dtype=torch.float64)
         of_all[read] = scores.double()
         self._scores = array("d", of_all.tolist())
@@ -120,13 +120,6 @@ class Scored:
             )
             for row, text in zip(rows, texts, strict=True)
         ]
-
-    @staticmethod
-    def _above_the_others(again: torch.Tensor, scores: torch.Tensor, best: torch.Tensor) -> torch.Tensor:
-        """The second look's scores, raised so that all are above those of segments that were not looked at again."""
-        others = torch.ones(len(scores), dtype=torch.bool)
-        others[best] = False
-        return again - again.min() + (scores[others].max() + 1e-6 if others.any() else 0.0)
 
     def _table(self) -> torch.Tensor:
         return torch.tensor(self._evidence, dtype=torch.float64).view(len(self), len(self._measure.columns))

@@ -1,4 +1,4 @@
-"""The second look: the best segments are read again, up to the answer's end, and each of their sentences by itself."""
+"""The second look: the best segments' sentences are read by themselves, the best of these up to the answer's end."""
 
 from __future__ import annotations
 
@@ -16,48 +16,32 @@ from xl3m_integrations.types import Certainty, Segment
 
 @dataclass(frozen=True, slots=True)
 class SeenAgain:
-    """What a second look saw of N segments and their M sentences.
+    """What a second look saw of N segments.
 
     Attributes:
-        look: How it looked.
-        segments: The segments.
-        sentences: Their sentences, as segments of the same documents.
-        owners: [M], the place in `segments` of each sentence's segment.
-        evidence: [N, 2], see `SecondLook.evidence`.
-        by_sentence: [M, 1 + Q], see `SentenceLook.evidence`.
-        best: [N], of each segment the sentence of least doubt.
+        scores: [N] in float64; those whose answer was looked at are above the others.
+        figures: Of each segment what its score was made from, by name, in nats.
+        certainty: How certain it is that the best segment holds the answer.
+        bridge: The sentence that explains the question best, after the place of its segment.
     """
 
-    look: SecondLook
-    segments: Sequence[Segment]
-    sentences: Sequence[Segment]
-    owners: Tensor
-    evidence: Tensor
-    by_sentence: Tensor
-    best: Tensor
-
-    def combined(self, first: Tensor) -> Tensor:
-        """[N] final scores, from those of the first look; see `SecondLook.combined`."""
-        return self.look.combined(first, self.evidence, self.look.sentences.doubt(self.by_sentence)[self.best])
-
-    def certainty(self, place: int) -> Certainty:
-        """How certain it is that the segment at `place` holds the answer."""
-        return self.look.certainty(float(self.evidence[place, 0]), self.figures()[place]["regret"])
-
-    def figures(self) -> list[dict[str, float]]:
-        """For each segment what its score was made from, by name, in nats."""
-        seen, regrets = self.by_sentence[self.best, 0], self.look.sentences.regret(self.by_sentence)[self.best]
-        rows = zip(self.evidence[:, 1].tolist(), seen.tolist(), regrets.tolist(), strict=True)
-        return [dict(zip(("answer_entropy", "sentence_entropy", "regret"), row, strict=True)) for row in rows]
-
-    def bridge(self) -> tuple[int, Segment]:
-        """The sentence that explains the question best, after the place of its segment."""
-        best = int(self.look.sentences.regret(self.by_sentence).argmin())
-        return int(self.owners[best]), self.sentences[best]
+    scores: Tensor
+    figures: list[dict[str, float]]
+    certainty: Certainty
+    bridge: tuple[int, Segment]
 
 
-def look_again(look: SecondLook, scorer: Scorer, question: str, segments: Sequence[Segment]) -> SeenAgain | None:
-    """Read segments, each with as much of the answer as the window has room for, and their sentences.
+def look_again(
+    look: SecondLook, scorer: Scorer, question: str, segments: Sequence[Segment], first: Tensor
+) -> SeenAgain | None:
+    """Read the segments' sentences, then the best segments with as much of the answer as the window has room for.
+
+    Args:
+        look: How to look.
+        scorer: Reads them.
+        question: The question.
+        segments: N segments.
+        first: [N] scores of the first look.
 
     Returns:
         None where there are no segments, or no room for any of the answer.
@@ -69,23 +53,48 @@ def look_again(look: SecondLook, scorer: Scorer, question: str, segments: Sequen
     parts = [_sentences(segment, scorer, look.most_sentences) for segment in segments]
     owners = torch.tensor([place for place, own in enumerate(parts) for _ in own])
     every = [sentence for own in parts for sentence in own]
-    by_sentence = _evidence(scorer, every, question, look.sentences)
-    doubt = look.sentences.doubt(by_sentence)
-    least = torch.full((len(segments),), torch.inf, dtype=doubt.dtype).scatter_reduce(0, owners, doubt, "amin")
-    best = torch.empty(len(segments), dtype=torch.long)
-    reached = (doubt == least[owners]).nonzero()[:, 0].flip(0)  # so that of equals the first stays
-    best[owners[reached]] = reached
-    return SeenAgain(look, segments, every, owners, _evidence(scorer, segments, question, look), by_sentence, best)
+    seen = _evidence(scorer, every, question, look.sentences)
+    regret = look.sentences.regret(seen)
+    doubt = look.sentences.doubt(seen)
+    best = _least(doubt, owners, len(segments))  # [N], the sentence of least doubt of each segment
+    scores = look.by_sentence(first, doubt[best])
+    top = scores.sort(descending=True, stable=True).indices[: look.answers]
+    evidence = _evidence(scorer, [segments[place] for place in top.tolist()], question, look)
+    combined = look.combined(first[top], doubt[best][top], evidence)
+    scores[top] = above_the_others(combined, scores, top)
+    figures = [
+        {"sentence_entropy": entropy, "regret": own}
+        for entropy, own in zip(seen[best, 0].tolist(), regret[best].tolist(), strict=True)
+    ]
+    for place, own in zip(top.tolist(), evidence[:, 1].tolist(), strict=True):
+        figures[place]["answer_entropy"] = own
+    winner = int(combined.argmax())
+    certainty = look.certainty(float(evidence[winner, 0]), figures[int(top[winner])]["regret"])
+    explains = int(regret.argmin())
+    return SeenAgain(scores, figures, certainty, (int(owners[explains]), every[explains]))
+
+
+def above_the_others(again: Tensor, scores: Tensor, places: Tensor) -> Tensor:
+    """The scores of a later look at these places, raised so that all are above those that it did not look at."""
+    others = torch.ones(len(scores), dtype=torch.bool)
+    others[places] = False
+    return again - again.min() + (scores[others].max() + 1e-6 if others.any() else 0.0)
+
+
+def _least(doubt: Tensor, owners: Tensor, segments: int) -> Tensor:
+    """[N], the number of each segment's sentence of least doubt, the first of equals."""
+    least = torch.full((segments,), torch.inf, dtype=doubt.dtype).scatter_reduce(0, owners, doubt, "amin")
+    reached = (doubt == least[owners]).nonzero()[:, 0]
+    number = torch.full((segments,), len(doubt))
+    return number.scatter_reduce(0, owners[reached], reached, "amin")
 
 
 def _sentences(segment: Segment, scorer: Scorer, most: int) -> list[Segment]:
     spans = sentences(segment.text, most) or [(0, len(segment.text))]
-    encoded = scorer.tokenizer.encode([segment.text[start:end] for start, end in spans])
+    texts = [segment.text[start:end] for start, end in spans]
     return [
-        replace(
-            segment, start=segment.start + start, end=segment.start + end, text=segment.text[start:end], ids=one.ids
-        )
-        for (start, end), one in zip(spans, encoded, strict=True)
+        replace(segment, start=segment.start + start, end=segment.start + end, text=text, ids=encoded.ids)
+        for (start, end), text, encoded in zip(spans, texts, scorer.tokenizer.encode(texts), strict=True)
     ]
 
 

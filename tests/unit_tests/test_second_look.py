@@ -96,7 +96,7 @@ def test_the_sentences_doubt_counts_against_certainty(doubt: float, weight: floa
     evidence = torch.tensor([[0.1, 0.1], [0.5, 0.5]], dtype=torch.float64)
     doubts = torch.tensor([1.0 + doubt, 1.0], dtype=torch.float64)
     look = SecondLook(sentence_weight=weight)
-    first, second = look.combined(torch.tensor([2.0, 1.0], dtype=torch.float64), evidence, doubts).tolist()
+    first, second = look.combined(torch.tensor([2.0, 1.0], dtype=torch.float64), doubts, evidence).tolist()
     assert (first, second) == pytest.approx((2 - against, against - 2))
 
 
@@ -133,10 +133,10 @@ class TwoLooks:
 
 @pytest.fixture
 def run(byte_level_tokenizer):
-    def scored(first, second, by_sentence=lambda sentence: (1.0, -1.0), looks=4, window=4096, lines=12):
+    def scored(first, second, by_sentence=lambda sentence: (1.0, -1.0), looks=4, answers=9, window=4096, lines=12):
         scorer = TwoLooks(byte_level_tokenizer, first, second, by_sentence, window)
         text = "".join(f"line number {i:03d}\n" for i in range(lines))
-        measure = Blend(second=SecondLook(looks))
+        measure = Blend(second=SecondLook(looks, sentence_weight=0.5, answers=answers))
         return score([Document(text)], QUESTION, measure, Segmenter(byte_level_tokenizer, 16, 0), scorer), scorer
 
     return scored
@@ -163,7 +163,7 @@ def test_the_best_are_looked_at_again_and_come_before_all_others(run):
     certain = {index: -minds[index % 4] for index in again}
     place = {index: (index - mean(again)) / pstdev(again) for index in again}
     total = {
-        index: place[index] + (certain[index] - mean(certain.values())) / pstdev(certain.values()) - place[index]
+        index: place[index] + (certain[index] - mean(certain.values())) / pstdev(certain.values()) - 0.5 * place[index]
         for index in again
     }
     assert by_rank == [*sorted(again, key=lambda index: -total[index]), *range(last - 4, -1, -1)]
@@ -191,6 +191,21 @@ def test_each_sentence_is_read_by_itself_and_the_best_one_counts(run):
     assert scored.bridge() == (kept[0].index, ["line number 002"])
     sentences = scorer.seen[1][2]
     assert len(sentences) == len(set(sentences)) and {"line number 000", "line number 002"} <= set(sentences)
+
+
+def test_the_answer_is_looked_at_where_the_sentences_leave_least_doubt(run):
+    """Of four segments whose sentences were read the two best are read up to the answer's end, and come first."""
+    scored, scorer = run(
+        lambda segment: (float(segment.index), 0.0),
+        lambda segment: (1.0, 1.0),
+        lambda sentence: (0.0, -1.0 - sentence.index % 2),
+        answers=2,
+    )
+    (kept,) = scored.keep(TopK(99))
+    assert scorer.seen[2][1] == [0, 2]
+    assert {segment.index for segment in kept if "regret" in segment.evidence} == {0, 1, 2, 3}
+    assert {segment.index for segment in kept if "answer_entropy" in segment.evidence} == {0, 2}
+    assert [segment.index for segment in sorted(kept, key=lambda segment: segment.rank)[:4]] == [0, 2, 1, 3]
 
 
 @pytest.mark.parametrize(("most", "expected"), [(None, 20), (20, 20), (19, 10), (7, 7), (1, 1)])
