@@ -318,13 +318,13 @@ class SecondLook(_PlainQuestion):
         answer_tokens: How many tokens of the greedy answer to look at, at most.
     """
 
-    segments: int = 32
+    segments: int = 16
     share: float = 1 / 16
     most: int = 128
     sentences: SentenceLook = SentenceLook()
     most_sentences: int = 16
     sentence_weight: float = 2.0
-    answers: int = 16
+    answers: int = 8
     answer_tokens: int = 12
     name: ClassVar[str] = "second_look"
     columns: ClassVar[tuple[str, ...]] = ("entropy", "answer_entropy")

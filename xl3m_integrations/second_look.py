@@ -53,7 +53,7 @@ def look_again(
     parts = [_sentences(segment, scorer, look.most_sentences) for segment in segments]
     owners = torch.tensor([place for place, own in enumerate(parts) for _ in own])
     every = [sentence for own in parts for sentence in own]
-    seen = _evidence(scorer, every, question, look.sentences)
+    seen = _each_once(scorer, every, question, look.sentences)
     regret = look.sentences.regret(seen)
     doubt = look.sentences.doubt(seen)
     best = _least(doubt, owners, len(segments))  # [N], the sentence of least doubt of each segment
@@ -96,6 +96,13 @@ def _sentences(segment: Segment, scorer: Scorer, most: int) -> list[Segment]:
         replace(segment, start=segment.start + start, end=segment.start + end, text=text, ids=encoded.ids)
         for (start, end), text, encoded in zip(spans, texts, scorer.tokenizer.encode(texts), strict=True)
     ]
+
+
+def _each_once(scorer: Scorer, sentences: Sequence[Segment], question: str, measure: Measure) -> Tensor:
+    """Evidence of each sentence. Of equals one is read: neighbours share some, and texts repeat themselves."""
+    once = {tuple(sentence.ids): sentence for sentence in sentences}
+    row_of = {ids: row for row, ids in enumerate(once)}
+    return _evidence(scorer, list(once.values()), question, measure)[[row_of[tuple(s.ids)] for s in sentences]]
 
 
 def _evidence(scorer: Scorer, segments: Sequence[Segment], question: str, measure: Measure) -> Tensor:
