@@ -260,9 +260,9 @@ class AnswerEntropy(_PlainQuestion):
 
 
 # Fitted by logistic regression on the bundled model's answers, half of them to questions that the text does not answer.
-DOUBT_OF_REGRET = 0.5  # share of the regret that adds to the entropy
-EVEN_DOUBT = 1.49  # nats at which the probability is one half
-DOUBT_SCALE = 0.51  # nats
+DOUBT_OF_REGRET = 0.5  # share of the regret that adds to the answer's entropy
+EVEN_DOUBT = 0.69  # nats at which the probability is one half
+DOUBT_SCALE = 0.19  # nats
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,7 +327,7 @@ class SecondLook(_PlainQuestion):
     answers: int = 8
     answer_tokens: int = 12
     name: ClassVar[str] = "second_look"
-    columns: ClassVar[tuple[str, ...]] = ("entropy", "answer_entropy")
+    columns: ClassVar[tuple[str, ...]] = ("answer_entropy",)
 
     @property
     def needs(self) -> Needs:
@@ -339,12 +339,12 @@ class SecondLook(_PlainQuestion):
         return min(self.most, max(self.segments, int(self.share * segments)))
 
     def evidence(self, seen: Observation) -> Tensor:
-        """[B, 2]: entropy, the answer's mean entropy."""
-        return torch.stack([entropy_of(seen.next), mean_answer_entropy(seen)], 1)
+        """[B, 1]: the answer's mean entropy."""
+        return mean_answer_entropy(seen)[:, None]
 
     def score(self, evidence: Tensor) -> Tensor:
         """Minus the answer's mean entropy."""
-        return -evidence[:, 1]
+        return -evidence[:, 0]
 
     def by_sentence(self, first: Tensor, doubt: Tensor) -> Tensor:
         """[N] scores by now: z(first look) + weight x z(-doubt of each segment's best sentence)."""
@@ -354,9 +354,9 @@ class SecondLook(_PlainQuestion):
         """[N] final scores: the same and z(answer's certainty)."""
         return self.by_sentence(first, doubt) + standardised(self.score(evidence))
 
-    def certainty(self, entropy: float, regret: float) -> Certainty:
-        """How certain it is that a segment holds the answer, from its entropy and its best sentence's regret."""
-        doubt = entropy + DOUBT_OF_REGRET * regret
+    def certainty(self, answer_entropy: float, regret: float) -> Certainty:
+        """How certain it is that a segment holds the answer, from its entropy and the best sentence's regret."""
+        doubt = answer_entropy + DOUBT_OF_REGRET * regret
         return Certainty(nats=doubt, probability=1 / (1 + math.exp((doubt - EVEN_DOUBT) / DOUBT_SCALE)))
 
 

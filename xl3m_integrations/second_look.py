@@ -66,7 +66,7 @@ def look_again(
         {"sentence_entropy": entropy, "regret": own}
         for entropy, own in zip(seen[best, 0].tolist(), regret[best].tolist(), strict=True)
     ]
-    for place, own in zip(top.tolist(), evidence[:, 1].tolist(), strict=True):
+    for place, own in zip(top.tolist(), evidence[:, 0].tolist(), strict=True):
         figures[place]["answer_entropy"] = own
     winner = int(combined.argmax())
     certainty = look.certainty(float(evidence[winner, 0]), figures[int(top[winner])]["regret"])

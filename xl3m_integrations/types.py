@@ -70,8 +70,8 @@ class Certainty:
     """How sure the model is that the text holds the answer.
 
     Attributes:
-        nats: Doubt: entropy after the segment and the question, and half the mean over the question's tokens of what
-            another segment explains better. 0 is none.
+        nats: Doubt: mean entropy of the greedy answer's tokens, and half the mean over the question's tokens of what
+            another sentence explains better. 0 is none.
         probability: The same between 0 and 1, calibrated on the bundled model; `float()` gives it.
     """
 
