@@ -111,11 +111,15 @@ def test_the_reader_and_the_second_look_use_all_layers():
     context = text_of(200)
     assert early.answer(context, QUESTIONS[0]).text == plain.answer(context, QUESTIONS[0]).text
     found, expected = (xl3m.select(TEXT, QUESTIONS[0], top_k=99) for xl3m in (early, plain))
-    assert len(found.segments) < Blend().second.segments  # so that each look sees all of them
+    assert len(found.segments) < Blend().second.segments  # so that the sentences of all are read
+    answers = 0
     for one, other in zip(found.segments, expected.segments, strict=True):
-        for name in ("answer_entropy", "regret"):
+        both = one.evidence.keys() & other.evidence.keys()
+        for name in ("regret", "sentence_entropy", *({"answer_entropy"} & both)):
             assert one.evidence[name] == pytest.approx(other.evidence[name], abs=1e-4)
+        answers += "answer_entropy" in both
         assert abs(one.evidence["entropy"] - other.evidence["entropy"]) > 1e-3
+    assert answers > 0
 
 
 def test_another_exit_is_another_fingerprint_and_a_journal_keeps_them_apart(tmp_path: Path):
