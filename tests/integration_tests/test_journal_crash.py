@@ -7,6 +7,7 @@ import random
 import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ SERVER = multiprocessing.get_context("forkserver")  # imports what is heavy once
 SERVER.set_forkserver_preload(["xl3m_integrations.engine", "xl3m_integrations.backends.loading"])
 
 
-AGAIN = 10**6  # what a run tells at its second look begins here
+AGAIN = 10**6  # what a run tells of the answers that it looks at begins here
 
 
 def run(journal: Path | None, told: Connection, hangs_at: int) -> None:
@@ -87,14 +88,15 @@ def quiet() -> Any:
     return scores, kept
 
 
-def rows(journal: Path) -> tuple[int, int]:
-    """How many there are, of the first look and of the second."""
-    connection = sqlite3.connect(journal)
-    count = "SELECT count(*) FROM evidence JOIN runs ON run = id WHERE settings {} '%SecondLook{}%'"
-    try:
-        return tuple(connection.execute(count.format(like, "{")).fetchone()[0] for like in ("NOT LIKE", "LIKE"))
-    finally:
-        connection.close()
+def rows(journal: Path) -> tuple[int, int, int]:
+    """How many there are of the first look, of the sentences, and of the answers."""
+    with closing(sqlite3.connect(journal)) as connection:
+        counts = connection.execute(
+            "SELECT settings, count(*) FROM evidence JOIN runs ON run = id GROUP BY run"
+        ).fetchall()
+    looks = ["SentenceLook{", "SecondLook{"]
+    sentences, answers = (sum(count for settings, count in counts if look in settings) for look in looks)
+    return sum(count for _, count in counts) - sentences - answers, sentences, answers
 
 
 def test_a_run_killed_at_random_points_ends_as_one_that_was_not(quiet: Any, tmp_path: Path) -> None:
@@ -105,10 +107,11 @@ def test_a_run_killed_at_random_points_ends_as_one_that_was_not(quiet: Any, tmp_
         Run(journal).kill_at(point)
         saved.append(rows(journal)[0])
     assert saved == sorted(saved) and 0 < saved[-1] < len(scores), f"seed {SEED}"
-    Run(journal, hangs_at=31).kill_at(AGAIN + 31)
-    assert rows(journal)[0] == len(scores) and 0 < rows(journal)[1] < 32
+    Run(journal, hangs_at=5).kill_at(AGAIN + 5)
+    first, sentences, answers = rows(journal)
+    assert first == len(scores) and sentences > 16 and answers < 8
     assert Run(journal).result() == (scores, kept, len(scores))
-    assert rows(journal) == (len(scores), 32)
+    assert rows(journal) == (len(scores), sentences, 8)
 
 
 def test_two_processes_share_a_journal(quiet: Any, tmp_path: Path) -> None:
