@@ -320,7 +320,7 @@ class SecondLook(_PlainQuestion):
 
     segments: int = 16
     share: float = 1 / 16
-    most: int = 128
+    most: int = 64
     sentences: SentenceLook = SentenceLook()
     most_sentences: int = 16
     sentence_weight: float = 2.0
