@@ -49,7 +49,8 @@ class XL3M:
         reader: Answers from the key context; None where only selection is wanted.
         segment_tokens: Length of a segment in the scorer's tokens; None makes it so that at least four fit the window,
             512 at most.
-        overlap_tokens: Tokens that neighbouring segments share; None takes a quarter of `segment_tokens`.
+        overlap_tokens: Tokens that neighbouring segments share, about (see `Segmenter`); None takes a quarter of
+            `segment_tokens`.
         measure: Name of the default measure, or a measure object.
         max_new_tokens: Default length limit of an answer, in the reader's tokens; None takes a tenth of its window, at
             least 16 and at most 256.

@@ -103,6 +103,7 @@ def make_model(architecture: str = "llama", *, seed: int = 0, vocabulary: int = 
     return model.float().eval()
 
 
+EVIDENCE = 1e-4  # nats, of what scores are made from, in float32
 ROUNDING = 4e-4  # of scores from float32: 1e-4 for each standardised term, whose weights add up to 4
 TIE = 4e-5  # scores that differ by less may change places
 
@@ -130,12 +131,20 @@ def make_backend(architecture: str = "llama", **settings: Any) -> TransformersBa
 
 
 def assert_same(found: Selection, expected: Selection) -> None:
-    """Two selections of one question: the scores but for rounding, and the ranking of scores that differ by more."""
+    """Two selections of one question: evidence, scores but for rounding, the ranking of scores that differ by more."""
     assert found.scores == pytest.approx(expected.scores, abs=ROUNDING)
     assert [(s.index, s.start, s.end, s.text) for s in found.segments] == [
         (s.index, s.start, s.end, s.text) for s in expected.segments
     ]
-    assert found.table is not None
+    assert found.table is not None and expected.table is not None
+    assert found.table.evidence.keys() == expected.table.evidence.keys()
+    for name, column in expected.table.evidence.items():
+        assert list(found.table.evidence[name]) == pytest.approx(list(column), abs=EVIDENCE, nan_ok=True)
+    assert found.table.again.keys() == expected.table.again.keys()
+    for index, seen in expected.table.again.items():
+        both = seen.keys() & found.table.again[index].keys()
+        for name in both | {"regret"}:
+            assert found.table.again[index][name] == pytest.approx(seen[name], abs=EVIDENCE)
     ranked = sorted(range(len(found.scores)), key=lambda index: found.table.ranks[index])
     scores = [expected.scores[index] for index in ranked]
     assert all(better >= worse - TIE for better, worse in itertools.pairwise(scores))
