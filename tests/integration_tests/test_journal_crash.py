@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import random
 import sqlite3
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -22,10 +23,14 @@ SERVER.set_forkserver_preload(["xl3m_integrations.engine", "xl3m_integrations.ba
 
 
 AGAIN = 10**6  # what a run tells of the answers that it looks at begins here
+FURTHER = 40  # segments that a run reads at most beyond the point at which it is to be killed
 
 
 def run(journal: Path | None, told: Connection, hangs_at: int) -> None:
-    """Select from the same text; tells how many segments are read, one by one, and the result at the end."""
+    """Select from the same text; tells how many segments are read, one by one, and the result at the end.
+
+    It waits for its end at `hangs_at`, so that a machine at work elsewhere cannot let it finish before it is killed.
+    """
     from xl3m_integrations import XL3M, scoring
     from xl3m_integrations.bundled import corpus
 
@@ -36,23 +41,26 @@ def run(journal: Path | None, told: Connection, hangs_at: int) -> None:
     xl3m = XL3M.default(device="cpu", batch_tokens=160)
     read = xl3m.scorer.evidence
 
+    def tell(point: int) -> None:
+        told.send(point)
+        if hangs_at <= point < AGAIN or hangs_at == point:
+            threading.Event().wait()
+
     def evidence(segments: Any, question: str, measure: Any) -> Iterator[Any]:
         for number, found in enumerate(read(segments, question, measure), 1):
             if measure.name == "second_look":
-                told.send(AGAIN + number)
-                if number == hangs_at:
-                    threading.Event().wait()  # until it is killed
+                tell(AGAIN + number)
             yield found
 
     xl3m.scorer.evidence = evidence
-    selection = xl3m.select(text, fact.question, journal=journal, progress=lambda p: told.send(p.segments))
+    selection = xl3m.select(text, fact.question, journal=journal, progress=lambda p: tell(p.segments))
     told.send((selection.scores, [segment.start for segment in selection.segments], selection.reused))
 
 
 class Run:
     """A process at work, and what it tells."""
 
-    def __init__(self, journal: Path | None, hangs_at: int = 0) -> None:
+    def __init__(self, journal: Path | None, hangs_at: int = sys.maxsize) -> None:
         self._heard, told = SERVER.Pipe(duplex=False)
         self.process = SERVER.Process(target=run, args=(journal, told, hangs_at))
         self.process.start()
@@ -103,11 +111,11 @@ def test_a_run_killed_at_random_points_ends_as_one_that_was_not(quiet: Any, tmp_
     scores, kept = quiet
     rng = random.Random(SEED)
     journal, saved = tmp_path / "run.db", []
-    for point in sorted(rng.randrange(len(scores)) for _ in range(KILLS)):
-        Run(journal).kill_at(point)
+    for point in sorted(rng.randrange(1, len(scores) - FURTHER) for _ in range(KILLS)):
+        Run(journal, hangs_at=point + FURTHER).kill_at(point)
         saved.append(rows(journal)[0])
     assert saved == sorted(saved) and 0 < saved[-1] < len(scores), f"seed {SEED}"
-    Run(journal, hangs_at=5).kill_at(AGAIN + 5)
+    Run(journal, hangs_at=AGAIN + 5).kill_at(AGAIN + 5)
     first, sentences, answers = rows(journal)
     assert first == len(scores) and sentences > 16 and answers < 8
     assert Run(journal).result() == (scores, kept, len(scores))
