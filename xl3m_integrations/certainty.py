@@ -136,6 +136,23 @@ def regret(log_probs: Tensor, cap: float) -> Tensor:
     return (log_probs.amax(0) - log_probs).clamp(max=cap).sum(-1) / max(1, log_probs.shape[-1])
 
 
+def margin(log_probs: Tensor, cap: float) -> Tensor:
+    """What no other explains as well: mean lead over the best of the others over the question's tokens, in nats.
+
+    Args:
+        log_probs: [B, Q], of the question's tokens after each of B segments or sentences.
+        cap: Most that one token can count, in nats.
+
+    Returns:
+        [B]; `cap` for one that has no others.
+    """
+    if len(log_probs) == 1:
+        return torch.full_like(log_probs[:, 0], cap)
+    best, second = log_probs.topk(2, dim=0).values
+    others = torch.where(log_probs == best, second, best)
+    return (log_probs - others).clamp(min=0, max=cap).sum(-1) / max(1, log_probs.shape[-1])
+
+
 def _present(tensor: Tensor | None, what: str) -> Tensor:
     if tensor is None:
         raise SettingError(f"The measure needs {what}, which the backend did not compute; declare it in `needs`.")
@@ -297,6 +314,10 @@ class SentenceLook(_PlainQuestion):
         """[B], in nats, beside the other sentences; see the function of this name."""
         return regret(evidence[:, 1:], self.cap)
 
+    def margin(self, evidence: Tensor) -> Tensor:
+        """[B], in nats, over the other sentences; see the function of this name."""
+        return margin(evidence[:, 1:], self.cap)
+
     def doubt(self, evidence: Tensor) -> Tensor:
         """[B], in nats: the regret and a share of the entropy."""
         return self.regret(evidence) + self.entropy_share * evidence[:, 0].clamp(max=self.cap)
@@ -313,7 +334,7 @@ class SecondLook(_PlainQuestion):
         most: The same, at most.
         sentences: How the sentences are looked at.
         most_sentences: Sentences of one segment, at most; where there are more, neighbours are read together.
-        sentence_weight: Weight of the sentences in the score.
+        sentence_weight: Weight of the sentences in the score, where that of the first look and of the answer is 1.
         answers: How many of these segments are then read up to the answer's end: the best by now.
         answer_tokens: How many tokens of the greedy answer to look at, at most.
     """
@@ -347,12 +368,13 @@ class SecondLook(_PlainQuestion):
         return -evidence[:, 0]
 
     def by_sentence(self, first: Tensor, doubt: Tensor) -> Tensor:
-        """[N] scores by now: z(first look) + weight x z(-doubt of each segment's best sentence)."""
-        return standardised(first) + self.sentence_weight * standardised(-doubt)
+        """[N] scores by now: weighted mean of z(first look) and z(-doubt of each segment's best sentence)."""
+        return (standardised(first) + self.sentence_weight * standardised(-doubt)) / (1 + self.sentence_weight)
 
     def combined(self, first: Tensor, doubt: Tensor, evidence: Tensor) -> Tensor:
-        """[N] final scores: the same and z(answer's certainty)."""
-        return self.by_sentence(first, doubt) + standardised(self.score(evidence))
+        """[N] final scores: weighted mean of the same two and z(answer's certainty)."""
+        by_sentence = (1 + self.sentence_weight) * self.by_sentence(first, doubt)
+        return (by_sentence + standardised(self.score(evidence))) / (2 + self.sentence_weight)
 
     def certainty(self, answer_entropy: float, regret: float) -> Certainty:
         """How certain it is that a segment holds the answer, from its entropy and the best sentence's regret."""

@@ -21,8 +21,9 @@ from xl3m_integrations.certainty import Measure, get_measure
 from xl3m_integrations.choice import Choice, selector_of
 from xl3m_integrations.documents import Document, Prepared, Text
 from xl3m_integrations.errors import InputError, SettingError
+from xl3m_integrations.hops import score_hops
 from xl3m_integrations.prompts import require_question
-from xl3m_integrations.scoring import score, score_hops
+from xl3m_integrations.scoring import score
 from xl3m_integrations.segmentation import Segmenter
 from xl3m_integrations.selection import AdaptiveGap, Selector
 from xl3m_integrations.types import Answer, Certainty, KeyContext, Selection

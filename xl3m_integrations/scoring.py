@@ -13,14 +13,14 @@ from itertools import compress
 import torch
 
 from xl3m_integrations.backends.base import Evidence, Reused, Scorer, evidence_many
-from xl3m_integrations.certainty import Measure, QuestionLikelihood, SecondLook, standardised
+from xl3m_integrations.certainty import Measure, SecondLook, standardised
 from xl3m_integrations.documents import Document, Prepared
 from xl3m_integrations.errors import SettingError
 from xl3m_integrations.prefilter import Prefilter, bm25_scores, require_bm25
 from xl3m_integrations.second_look import above_the_others, look_again
 from xl3m_integrations.segmentation import Segmenter, sentences
 from xl3m_integrations.selection import Selector
-from xl3m_integrations.types import Certainty, Progress, ScoredSegment, Segment, SegmentTable, Span
+from xl3m_integrations.types import Certainty, Progress, ScoredSegment, Segment, SegmentTable
 
 ProgressCallback = Callable[[Progress], None]
 _SECONDS_BETWEEN_REPORTS = 0.1
@@ -47,7 +47,6 @@ class Scored:
         self._document_tokens = [0] * len(documents)
         self._reused = [0] * len(documents)
         self._again: dict[int, dict[str, float]] = {}  # row -> what the second look saw
-        self._bridge: tuple[int, Span] | None = None  # row and sentence that lead to the next hop
         self._lexical: float = getattr(measure, "lexical", 0.0)
         if self._lexical:
             require_bm25(f"The measure {measure.name}")
@@ -94,8 +93,6 @@ class Scored:
         if second is not None and (seen := look_again(second, scorer, question, given, scores[best])):
             self.certainty = seen.certainty
             self._again = dict(zip(rows, seen.figures, strict=True))
-            place, sentence = seen.bridge
-            self._bridge = rows[place], (sentence.start, sentence.end)
             scores[best] = above_the_others(seen.scores, scores, best)
         of_all = torch.full((len(self),), -math.inf, dtype=torch.float64)
         of_all[read] = scores.double()
@@ -138,37 +135,37 @@ class Scored:
             chosen[self._document[row]].append(self._segment(row))
         return [tuple(segments) for segments in chosen]
 
-    def bridge(self) -> tuple[int, list[str]]:
-        """Row of the segment that explains the question best, and the sentence that does, whole where an end cut it.
+    def explaining(self, most: int) -> list[int]:
+        """Rows of the segments that make the question likeliest, the best first; by score where that is not known."""
+        names = self._measure.columns
+        values = self._evidence[names.index("gain") :: len(names)] if "gain" in names else self._scores
+        return sorted(compress(range(len(self)), self._read), key=lambda row: (-values[row], row))[:most]
 
-        Where there was no second look, the best segment and all of its sentences.
-        """
-        if self._bridge is None:
-            best = max(range(len(self)), key=lambda row: (self._scores[row], -row))
-            self._bridge = best, (self._start[best], self._end[best])
-        row, (start, end) = self._bridge
+    def sentences(self, row: int) -> list[str]:
+        """The sentences and lines that begin in a segment, whole where its end has cut one."""
+        start, end = self._start[row], self._end[row]
         text = self._documents[self._document[row]].slice(start, end + _LONGEST_EDGE)
-        return row, [text[a:b] for a, b in sentences(text) if a < end - start]
+        return [text[a:b] for a, b in sentences(text) if a < end - start]
 
-    def join(self, later: Scored, passed: Sequence[int]) -> None:
-        """Take in the scores of a later hop over the same segments: of each segment, how far it is from a hop's best.
-
-        Args:
-            later: What the later hop scored.
-            passed: Rows that led to it: they are kept beside its own find, which none of them can be.
-        """
-        ours, theirs = array("d", self._scores), array("d", later._scores)
-        for row in passed:
-            ours[row], theirs[row] = max(ours), min(theirs)
-        best, their_best = max(ours), max(theirs)
-        self._scores = array("d", (max(a - best, b - their_best) for a, b in zip(ours, theirs, strict=True)))
-        self._again = later._again | self._again
+    def join(self, later: Scored) -> None:
+        """Take over what a later hop over the same segments has found; what it did not read comes after what it did."""
+        lowest = min(compress(later._scores, later._read))
         columns = len(self._measure.columns)
         for row in range(len(self)):
-            if later._read[row] and not self._read[row]:
+            if later._read[row]:
+                self._scores[row] = later._scores[row]
                 self._see(row, later._evidence[row * columns : (row + 1) * columns])
+            elif self._read[row]:
+                self._scores[row] = lowest
+        self._again |= later._again
         self.certainty = later.certainty
         self.seconds += later.seconds
+
+    def prefer(self, rows: Iterable[int]) -> None:
+        """Rank some segments with the best."""
+        best = max(self._scores)
+        for row in rows:
+            self._scores[row] = best
 
     def scores(self, document: int) -> tuple[float, ...]:
         """Scores of all segments of a document, by index, once `rank` has computed them."""
@@ -227,39 +224,6 @@ class Scored:
             | self._again.get(row, {}),
             tokens=self._tokens[row],
         )
-
-
-def score_hops(
-    documents: Sequence[Document],
-    questions: Sequence[str],
-    measure: Measure,
-    hops: int,
-    segmenter: Segmenter,
-    scorer: Scorer,
-    progress: ProgressCallback | None = None,
-    prefilter: Prefilter | None = None,
-) -> list[Scored]:
-    """`score_many`; then each question once per further hop, led by the sentences that the hops before have found."""
-    first = score_many(documents, questions, measure, segmenter, scorer, progress, prefilter)
-    for question, scored in zip(questions, first, strict=True):
-        latest, passed = scored, list[int]()
-        for _ in range(hops - 1):
-            row, found = latest.bridge()
-            passed.append(row)
-            scored.lead += _best_sentence(found, scored.lead + question, measure, scorer) + " "
-            latest = score(documents, scored.lead + question, measure, segmenter, scorer, progress, prefilter)
-            scored.join(latest, passed)
-    return first
-
-
-def _best_sentence(found: Sequence[str], question: str, measure: Measure, scorer: Scorer) -> str:
-    """The sentence or line after which the question is likeliest; the most certain one where only that is known."""
-    if len(found) == 1:
-        return found[0]
-    chosen = QuestionLikelihood() if measure.needs.question else measure
-    segments = [Segment(n, 0, len(part), part, scorer.tokenizer.ids(part)) for n, part in enumerate(found)]
-    evidence = [seen for _, seen in scorer.evidence(segments, question, chosen)]
-    return found[int(chosen.score(torch.tensor(evidence, dtype=torch.float64)).argmax())]
 
 
 def score(

@@ -22,13 +22,11 @@ class SeenAgain:
         scores: [N] in float64; those whose answer was looked at are above the others.
         figures: Of each segment what its score was made from, by name, in nats.
         certainty: How certain it is that the best segment holds the answer.
-        bridge: The sentence that explains the question best, after the place of its segment.
     """
 
     scores: Tensor
     figures: list[dict[str, float]]
     certainty: Certainty
-    bridge: tuple[int, Segment]
 
 
 def look_again(
@@ -70,8 +68,7 @@ def look_again(
         figures[place]["answer_entropy"] = own
     winner = int(combined.argmax())
     certainty = look.certainty(float(evidence[winner, 0]), figures[int(top[winner])]["regret"])
-    explains = int(regret.argmin())
-    return SeenAgain(scores, figures, certainty, (int(owners[explains]), every[explains]))
+    return SeenAgain(scores, figures, certainty)
 
 
 def above_the_others(again: Tensor, scores: Tensor, places: Tensor) -> Tensor:

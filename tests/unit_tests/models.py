@@ -104,8 +104,8 @@ def make_model(architecture: str = "llama", *, seed: int = 0, vocabulary: int = 
 
 
 EVIDENCE = 1e-4  # nats, of what scores are made from, in float32
-ROUNDING = 4e-4  # of scores from float32: 1e-4 for each standardised term, whose weights add up to 4
-TIE = 4e-5  # scores that differ by less may change places
+ROUNDING = 1e-4  # of scores from float32
+TIE = 1e-5  # scores that differ by less may change places
 
 
 @cache

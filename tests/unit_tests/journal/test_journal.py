@@ -127,7 +127,7 @@ def test_a_run_stopped_at_any_point_ends_as_one_that_was_not(
 ):
     quiet = engine(batch_tokens=100)
     passes = stopping(quiet, after=-1)
-    expected = work(quiet, None)
+    expected = work(quiet, tmp_path / "quiet.db")
     for at in sorted(random.Random(7).sample(range(len(passes)), 6)):
         path = tmp_path / f"{at}.db"
         stopped = engine(batch_tokens=100)
