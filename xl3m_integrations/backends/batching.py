@@ -7,7 +7,8 @@ from itertools import islice
 
 from xl3m_integrations.types import Segment
 
-PADDING = 1 / 16  # a batch may hold this share of padding at most
+PADDING = 1 / 16  # a batch may hold this share of padding at most,
+PADDED_TOKENS = 256  # or so many tokens of it: a batch of its own costs as much as reading them
 LOOKAHEAD = 16  # batches' worth of segments that are sorted by length together
 
 
@@ -33,13 +34,15 @@ def packed(lengths: Sequence[int], batch_tokens: int, *, max_rows: int, exact: b
     """
     order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
     batch: list[int] = []
+    padding = 0
     for row in order:
-        longest = lengths[batch[0]] if batch else 0
-        shortest = longest if exact else longest * (1 - PADDING)
-        full = longest * (len(batch) + 1) > batch_tokens or len(batch) >= max_rows
-        if batch and (full or lengths[row] < shortest):
+        longest = lengths[batch[0]] if batch else lengths[row]
+        tokens = longest * (len(batch) + 1)
+        padding += longest - lengths[row]
+        allowed = 0 if exact else max(PADDED_TOKENS, PADDING * tokens)
+        if batch and (tokens > batch_tokens or len(batch) >= max_rows or padding > allowed):
             yield batch
-            batch = []
+            batch, padding = [], 0
         batch.append(row)
     if batch:
         yield batch
