@@ -10,7 +10,7 @@ demo: .make/installed
 	$(BIN)/xl3m demo $(ARGS)
 
 test: .make/tested
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadgroup --benchmark-disable $(ARGS)
 
 test-servers: .make/tested .make/servers
 	XL3M_LLAMA_CPP_PYTHON=$(abspath $(SERVERS)/bin/python) $(BIN)/python -m pytest -m servers -s $(ARGS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from array import array
 from collections.abc import Callable
@@ -11,6 +12,10 @@ import pytest
 
 from xl3m_integrations.assembly import assemble
 from xl3m_integrations.types import ScoredSegment, SegmentTable, Selection
+
+# Tests that run side by side share the cores: threads of several processes would wait for each other.
+if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // workers))
 
 SIZE, STRIDE = 60, 45  # characters of a segment, and from one to the next
 

@@ -21,7 +21,12 @@ from xl3m_integrations.bundled import MODEL_FOLDER, corpus
 from xl3m_integrations.cli import app
 
 ray = pytest.importorskip("ray")
-pytestmark = [pytest.mark.slow, pytest.mark.enable_socket, pytest.mark.filterwarnings("ignore::ResourceWarning")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.enable_socket,
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.xdist_group("ray"),  # one cluster at a time
+]
 
 RNG = random.Random(3)
 FACT = corpus.register_fact(RNG)
