@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -26,11 +26,14 @@ def require(module: str, feature: str, extra: str) -> None:
 
 def embedding_scores(passages: Sequence[str], question: str) -> list[float]:
     """Cosine similarity of each passage's embedding with the question's."""
-    model = _embedding_model()
-    vectors = model.encode(
-        [*passages, question], batch_size=64, normalize_embeddings=True, convert_to_tensor=True, show_progress_bar=False
+    return [float(score) for score in _embedded(tuple(passages)) @ _embedded((question,))[0]]
+
+
+@lru_cache(maxsize=2)  # the passages of the latest document, which may be asked about again, and the question
+def _embedded(texts: tuple[str, ...]) -> Any:
+    return _embedding_model().encode(
+        list(texts), batch_size=64, normalize_embeddings=True, convert_to_tensor=True, show_progress_bar=False
     )
-    return [float(score) for score in vectors[:-1] @ vectors[-1]]
 
 
 @cache

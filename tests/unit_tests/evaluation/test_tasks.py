@@ -57,8 +57,18 @@ def test_a_document_is_about_as_long_as_asked_for(material: Material, name: str)
 @pytest.mark.parametrize("name", NAMES)
 def test_an_example_is_the_same_whatever_else_is_run(material: Material, name: str):
     assert made(material, name, seed=3, number=2) == made(material, name, seed=3, number=2)
-    others = [made(material, name, seed=4, number=2), made(material, name, seed=3, number=1)]
+    questions = getattr(TASKS[name], "questions", 1)
+    others = [made(material, name, seed=4, number=2), made(material, name, seed=3, number=2 + questions)]
     assert all(other.text != made(material, name, seed=3, number=2).text for other in others)
+
+
+def test_several_questions_are_asked_of_one_document(material: Material):
+    examples = [made(material, "lookalike_10", number=number) for number in range(20)]
+    assert [example.number for example in examples] == list(range(20))
+    assert len({example.text for example in examples[:10]}) == len({example.text for example in examples[10:]}) == 1
+    assert len({example.text for example in examples}) == 2
+    assert len({example.question for example in examples[:10]}) == 10
+    assert all(example.text[start:end].endswith(example.answers) for example in examples for start, end in example.gold)
 
 
 @pytest.mark.parametrize("name", NAMES)

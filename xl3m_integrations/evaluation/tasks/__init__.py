@@ -12,7 +12,7 @@ from xl3m_integrations.bundled.corpus import VALUES
 from xl3m_integrations.errors import SettingError
 from xl3m_integrations.evaluation.tasks.base import Task, adjective_noun, example_of, seven_digits
 from xl3m_integrations.evaluation.tasks.chains import TwoHop, VariableTracking
-from xl3m_integrations.evaluation.tasks.hard import LookAlike, Paraphrase, Straddle
+from xl3m_integrations.evaluation.tasks.hard import LookAlike, LookAlikes, Paraphrase, Straddle
 from xl3m_integrations.evaluation.tasks.needles import Lines, Niah, PassKey
 
 __all__ = ["TASKS", "Task", "example_of", "get_tasks"]
@@ -51,6 +51,7 @@ TASKS: dict[str, Task] = {
         Straddle(),
         Paraphrase(),
         LookAlike(),
+        LookAlikes("lookalike_10", 10),
     )
 }
 

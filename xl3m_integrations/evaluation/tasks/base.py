@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from xl3m_integrations.bundled import words as w
 from xl3m_integrations.bundled.corpus import Rng
@@ -34,6 +34,20 @@ class Task(Protocol):
         """
 
 
+@runtime_checkable
+class SharedTask(Task, Protocol):
+    """A task that asks several questions of each document, so that long ones are made, and embedded, only once.
+
+    Attributes:
+        questions: How many of its examples, one after the other, are of one document.
+    """
+
+    questions: int
+
+    def make_all(self, material: Material, rng: Rng, tokens: int) -> list[Example]:
+        """All examples of one document; see `Task.make`."""
+
+
 def example_of(task: Task, material: Material, tokens: int, number: int, seed: int) -> Example:
     """Example `number` of a task at a length: the same whatever else is run, at depths that cover the document evenly.
 
@@ -43,6 +57,10 @@ def example_of(task: Task, material: Material, tokens: int, number: int, seed: i
     least = 2 * material.xl3m.segmenter.segment_tokens
     if tokens < least:
         raise SettingError(f"A length is {tokens} tokens; it must be at least {least}, two of the engine's segments.")
+    if isinstance(task, SharedTask):
+        document, own = divmod(number, task.questions)
+        rng = random.Random(f"{seed} {task.name} {tokens} {document}")
+        return replace(task.make_all(material, rng, tokens)[own], task=task.name, length=tokens, number=number)
     rng = random.Random(f"{seed} {task.name} {tokens} {number}")
     shift = random.Random(f"{seed} {task.name} {tokens}").random()
     example = task.make(material, rng, tokens, (shift + number * 0.6180339887) % 1)  # golden-ratio steps leave no gaps

@@ -9,7 +9,7 @@ from itertools import accumulate
 from typing import ClassVar
 
 from xl3m_integrations.bundled import corpus
-from xl3m_integrations.bundled.corpus import VALUES, Rng
+from xl3m_integrations.bundled.corpus import VALUES, Fact, Rng
 from xl3m_integrations.demo import long_text
 from xl3m_integrations.errors import SettingError
 from xl3m_integrations.evaluation.documents import Material, Needle, Pieces, Planted, among, placed
@@ -104,7 +104,39 @@ class LookAlike:
 
     def make(self, material: Material, rng: Rng, tokens: int, depth: float) -> Example:
         """See `Task`."""
-        fact = rng.choice(corpus.DEMO_FAMILIES)(rng)
-        text = long_text(material.xl3m, rng, [(depth, fact)], tokens, material.prose)
-        planted = placed(text, [text.index(fact.statement)], [Needle.of_fact(fact)])
-        return made(fact.question, [fact.value], planted)
+        return _asked(material, rng, [(depth, rng.choice(corpus.DEMO_FAMILIES)(rng))], tokens)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class LookAlikes:
+    """The same with a question about each of several facts of a document, which share its look-alikes.
+
+    Attributes:
+        name: The task's name.
+        questions: Facts of a document.
+    """
+
+    name: str
+    questions: int
+
+    def make(self, material: Material, rng: Rng, tokens: int, depth: float) -> Example:
+        """One of them."""
+        return self.make_all(material, rng, tokens)[0]
+
+    def make_all(self, material: Material, rng: Rng, tokens: int) -> list[Example]:
+        """See `SharedTask`."""
+        facts: dict[tuple[str, str], Fact] = {}
+        while len(facts) < self.questions:
+            fact = corpus.DEMO_FAMILIES[len(facts) % len(corpus.DEMO_FAMILIES)](rng)
+            facts.setdefault((fact.family, fact.identity), fact)
+        drawn = rng.sample(list(facts.values()), self.questions)
+        return _asked(material, rng, [((k + rng.random()) / len(drawn), fact) for k, fact in enumerate(drawn)], tokens)
+
+
+def _asked(material: Material, rng: Rng, needles: Sequence[tuple[float, Fact]], tokens: int) -> list[Example]:
+    """A question about each of the facts in a document with look-alikes of all of them."""
+    text = long_text(material.xl3m, rng, needles, tokens, material.prose)
+    return [
+        made(fact.question, [fact.value], placed(text, [text.index(fact.statement)], [Needle.of_fact(fact)]))
+        for _, fact in needles
+    ]
