@@ -329,8 +329,8 @@ class SecondLook(_PlainQuestion):
 
     Attributes:
         segments: Of how many of the best segments the sentences are read, at least.
-        share: The same as a share of all segments, where that is more: the longer the document, the more of them are
-            confidently wrong.
+        within: The same of all that are at most so many standard deviations of all segments' scores behind the best.
+            Mostly the best is far ahead; where many are as certain, most of them are confidently wrong.
         most: The same, at most.
         sentences: How the sentences are looked at.
         most_sentences: Sentences of one segment, at most; where there are more, neighbours are read together.
@@ -339,8 +339,8 @@ class SecondLook(_PlainQuestion):
         answer_tokens: How many tokens of the greedy answer to look at, at most.
     """
 
-    segments: int = 16
-    share: float = 1 / 16
+    segments: int = 8
+    within: float = 4.0
     most: int = 64
     sentences: SentenceLook = SentenceLook()
     most_sentences: int = 16
@@ -355,9 +355,11 @@ class SecondLook(_PlainQuestion):
         """The greedy answer, from the whole model: there are few segments to read."""
         return Needs(answer_tokens=self.answer_tokens, all_layers=True)
 
-    def reads(self, segments: int) -> int:
-        """How many of so many segments are looked at again."""
-        return min(self.most, max(self.segments, int(self.share * segments)))
+    def reads(self, scores: Tensor) -> int:
+        """How many of the best segments are looked at again, by the [N] scores of all."""
+        z = standardised(scores)
+        near = int((z >= z.max() - self.within).sum()) if len(z) else 0
+        return min(self.most, max(self.segments, near))
 
     def evidence(self, seen: Observation) -> Tensor:
         """[B, 1]: the answer's mean entropy."""

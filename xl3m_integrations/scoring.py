@@ -87,7 +87,7 @@ class Scored:
         if self._lexical:
             scores = standardised(scores) + self._lexical * standardised(self._shared_words(read, question))
         second: SecondLook | None = getattr(self._measure, "second", None)
-        best = scores.sort(descending=True, stable=True).indices[: second.reads(len(scores)) if second else 0]
+        best = scores.sort(descending=True, stable=True).indices[: second.reads(scores) if second else 0]
         rows = read[best].tolist()
         given = self._as_given(scorer, rows)
         if second is not None and (seen := look_again(second, scorer, question, given, scores[best])):

@@ -16,7 +16,7 @@ from xl3m_integrations import XL3M, SettingError
 from xl3m_integrations.backends import ray as ray_backend
 from xl3m_integrations.backends.early_exit import first_layers
 from xl3m_integrations.backends.shared_pass import Sharing
-from xl3m_integrations.certainty import Blend
+from xl3m_integrations.certainty import Blend, SecondLook
 
 DEPTH = 3
 QUESTIONS = [QUESTION, "Who?", "And why did the ferry leave so early?"]
@@ -110,8 +110,8 @@ def test_the_reader_and_the_second_look_use_all_layers():
     plain, early = engine(), engine(exit_layer=1)
     context = text_of(200)
     assert early.answer(context, QUESTIONS[0]).text == plain.answer(context, QUESTIONS[0]).text
-    found, expected = (xl3m.select(TEXT, QUESTIONS[0], top_k=99) for xl3m in (early, plain))
-    assert len(found.segments) < Blend().second.segments  # so that the sentences of all are read
+    all_sentences = Blend(second=SecondLook(segments=64))
+    found, expected = (xl3m.select(TEXT, QUESTIONS[0], top_k=99, measure=all_sentences) for xl3m in (early, plain))
     answers = 0
     for one, other in zip(found.segments, expected.segments, strict=True):
         both = one.evidence.keys() & other.evidence.keys()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Callable, Iterable, Iterator
@@ -100,9 +101,15 @@ def test_the_sentences_doubt_counts_against_certainty(doubt: float, weight: floa
     assert (first, second) == pytest.approx((mean, -mean))
 
 
-@pytest.mark.parametrize(("segments", "read"), [(1, 16), (271, 16), (272, 17), (1_040, 64), (10**6, 64)])
-def test_how_many_are_read_again(segments: int, read: int):
-    assert SecondLook().reads(segments) == read
+def test_those_are_read_again_that_are_near_the_best():
+    scores = [0.0] * 95 + [9.0, 10.0, 10.5, 11.0, 12.0]
+    deviation = pstdev(scores)
+    for least, within, most in itertools.product((1, 4), (0.0, 1.4 / deviation, 3.1 / deviation), (2, 64)):
+        near = sum(score >= 12.0 - within * deviation - 1e-9 for score in scores)
+        look = SecondLook(segments=least, within=within, most=most)
+        assert look.reads(torch.tensor(scores, dtype=torch.float64)) == min(most, max(least, near))
+    assert SecondLook(segments=3).reads(torch.tensor([])) == 3
+    assert SecondLook(segments=3).reads(torch.ones(50)) == 50
 
 
 # ---------------------------------------------------------------------------------------------- in a scoring pass
@@ -136,7 +143,7 @@ def run(byte_level_tokenizer):
     def scored(first, second, by_sentence=lambda sentence: (1.0, -1.0), looks=4, answers=9, window=4096, lines=12):
         scorer = TwoLooks(byte_level_tokenizer, first, second, by_sentence, window)
         text = "".join(f"line number {i:03d}\n" for i in range(lines))
-        measure = Blend(second=SecondLook(looks, sentence_weight=0.5, answers=answers))
+        measure = Blend(second=SecondLook(looks, 0.0, sentence_weight=0.5, answers=answers))
         return score([Document(text)], QUESTION, measure, Segmenter(byte_level_tokenizer, 16, 0), scorer), scorer
 
     return scored
@@ -229,9 +236,9 @@ def test_the_second_look_is_as_long_as_the_window_allows(run):
         looks.append(1)
         return (1.0,)
 
-    scored, _ = run(lambda segment: (0.0, 0.0), remember, window=16 + len(QUESTION))
+    scored, _ = run(lambda segment: (float(segment.index), 0.0), remember, window=16 + len(QUESTION))
     assert looks == [] and scored.certainty is None  # not one answer token would fit
-    scored, _ = run(lambda segment: (0.0, 0.0), remember, window=17 + len(QUESTION))
+    scored, _ = run(lambda segment: (float(segment.index), 0.0), remember, window=17 + len(QUESTION))
     assert len(looks) == 4 and scored.certainty is not None
 
 
