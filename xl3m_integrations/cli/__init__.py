@@ -262,7 +262,9 @@ def evaluate(
     lengths: Annotated[str, typer.Option("--lengths", help="In tokens: 8000,64k,1m.")] = "8000",
     n: Annotated[int, typer.Option("--n", help="Examples for each task and length.")] = 10,
     seed: SeedOption = None,
-    methods: Annotated[str | None, typer.Option("--methods", help="Names; all that are installed if left out.")] = None,
+    methods: Annotated[
+        str | None, typer.Option("--methods", help="Names (also xl3m-hops-N); all that are installed if left out.")
+    ] = None,
     haystack: Annotated[list[str] | None, typer.Option("--haystack", help="Text files or globs to hide in.")] = None,
     rows: Annotated[list[Path] | None, typer.Option("--rows", help="File of questions, see load_rows.")] = None,
     top_k: Annotated[int | None, typer.Option("--top-k", help="Keep so many segments, by every method.")] = None,

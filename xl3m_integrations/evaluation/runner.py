@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -14,7 +15,7 @@ from xl3m_integrations.errors import MissingExtraError, SettingError, XL3MError
 from xl3m_integrations.evaluation.asking import Asked, Method, NotApplicable, Outcome
 from xl3m_integrations.evaluation.documents import Material
 from xl3m_integrations.evaluation.examples import Example
-from xl3m_integrations.evaluation.methods import METHODS
+from xl3m_integrations.evaluation.methods import METHODS, Engine
 from xl3m_integrations.evaluation.metrics import contained, gold_rank, is_exact
 from xl3m_integrations.evaluation.results import Evaluation, Record
 from xl3m_integrations.evaluation.tasks import Task, example_of, get_tasks
@@ -64,7 +65,8 @@ def evaluate(
     Args:
         xl3m: The engine; None takes the bundled model's.
         tasks: Names from `TASKS`, or tasks of your own; None takes a handful, or none where there are rows.
-        methods: Names from `METHODS`, or methods of your own; None takes all that are installed.
+        methods: Names from `METHODS`, `xl3m-hops-N` for any N, or methods of your own; None takes all in `METHODS` that
+            are installed.
         lengths: Lengths of the documents, in the scoring model's tokens.
         n: Examples for each task and length, and of each task of the rows, the first so many.
         seed: Fixes every example and every draw. An example does not depend on what else is run.
@@ -188,6 +190,8 @@ def _methods(methods: Sequence[str | Method] | None) -> tuple[list[Method], dict
 
 
 def _method(name: str) -> Method:
+    if hops := re.fullmatch(r"xl3m-hops-([1-9]\d?)", name):
+        return Engine(name, hops=int(hops[1]))
     if name not in METHODS:
         raise SettingError(f"Unknown method {name!r}; choose from {', '.join(METHODS)}.")
     return METHODS[name]

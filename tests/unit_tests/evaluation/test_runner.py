@@ -13,6 +13,7 @@ from conftest import BUILT_IN
 from xl3m_integrations import XL3M, MissingExtraError, ScoringError, SettingError
 from xl3m_integrations.evaluation import (
     METHODS,
+    TASKS,
     Evaluation,
     EvaluationProgress,
     Example,
@@ -21,7 +22,9 @@ from xl3m_integrations.evaluation import (
     rankers,
     runner,
 )
+from xl3m_integrations.evaluation.documents import Material
 from xl3m_integrations.evaluation.metrics import estimate
+from xl3m_integrations.evaluation.tasks import example_of
 
 
 def steady(records: tuple[Record, ...]) -> list[Record]:
@@ -192,10 +195,18 @@ def test_what_is_not_installed_is_left_out_unless_it_is_named(xl3m: XL3M, monkey
         evaluate(xl3m, tasks=["kv"], lengths=[300], n=1, methods=["bm25"])
 
 
+def test_hops_may_be_asked_for_by_number(xl3m: XL3M):
+    found = evaluate(xl3m, tasks=["vt_2"], lengths=[600], n=1, methods=["xl3m-hops-2", "xl3m-hops-3"])
+    (record,) = (record for record in found.records if record.method == "xl3m-hops-3")
+    example = example_of(TASKS["vt_2"], Material(xl3m), 600, 0, 0)
+    assert record.kept == xl3m.answer(example.text, example.question, hops=3).key_context.spans
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
         ({"n": 0}, "n is 0"),
+        ({"methods": ["xl3m-hops-0"]}, "Unknown method"),
         ({"lengths": []}, "lengths"),
         ({"top_k": 0}, "top_k 0"),
         ({"methods": ["magic"]}, "Unknown method 'magic'"),
