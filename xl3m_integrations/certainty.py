@@ -136,20 +136,18 @@ def regret(log_probs: Tensor, cap: float) -> Tensor:
     return (log_probs.amax(0) - log_probs).clamp(max=cap).sum(-1) / max(1, log_probs.shape[-1])
 
 
-def margin(log_probs: Tensor, cap: float) -> Tensor:
-    """What no other explains as well: mean lead over the best of the others over the question's tokens, in nats.
+def margin(log_probs: Tensor, cap: float, few: int = 5) -> Tensor:
+    """What few others explain as well: mean lead over the `few`-th best over the question's tokens, in nats.
 
     Args:
         log_probs: [B, Q], of the question's tokens after each of B segments or sentences.
         cap: Most that one token can count, in nats.
+        few: The best so many explain a token, the others do not; of fewer all but the last.
 
     Returns:
-        [B]; `cap` for one that has no others.
+        [B]. Against `regret`, a token that nearly all of them explain, and that nearly none does, counts nothing.
     """
-    if len(log_probs) == 1:
-        return torch.full_like(log_probs[:, 0], cap)
-    best, second = log_probs.topk(2, dim=0).values
-    others = torch.where(log_probs == best, second, best)
+    others = log_probs.topk(min(few, len(log_probs)), dim=0).values[-1]
     return (log_probs - others).clamp(min=0, max=cap).sum(-1) / max(1, log_probs.shape[-1])
 
 

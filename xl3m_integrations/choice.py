@@ -24,7 +24,7 @@ class Choice(TypedDict, total=False):
         keep_first: Keep so many segments from the document's beginning in any case.
         keep_last: Keep so many segments from its end in any case.
         hops: How often the document is read. For questions whose answer needs two passages: with 2, it is read again
-            with the sentence that explains of the question what no other does ahead of it; with 3, …
+            with the sentence that explains of the question what few others do ahead of it; with 3, …
         progress: Called about ten times a second with the pass's `Progress`.
         journal: File that keeps each segment's evidence as it comes, so that the same call after a crash goes on where
             it stopped; it is made where there is none. What another model, setting or question left is never used.

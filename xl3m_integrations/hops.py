@@ -14,7 +14,7 @@ from xl3m_integrations.scoring import ProgressCallback, Scored, score, score_man
 from xl3m_integrations.segmentation import Segmenter
 from xl3m_integrations.types import Segment
 
-_EXPLAINING = 16  # segments among whose sentences the next bridge is looked for
+_EXPLAINING = 32  # segments among whose sentences the next bridge is looked for
 
 
 def score_hops(
@@ -47,10 +47,10 @@ def score_hops(
 
 
 def _bridge(scored: Scored, lead: str, question: str, measure: Measure, scorer: Scorer) -> tuple[int, str]:
-    """Row of a segment, and the sentence of it, that explain what no other does of the question.
+    """Row of a segment, and the sentence of it, that explain what few others do of the question.
 
     A question about "the keeper of the green lamp" needs the sentence that names the keeper. The model is not sure of
-    anything after it, so certainty does not find it; but no other sentence makes "the green lamp" as likely. Where the
+    anything after it, so certainty does not find it; but few sentences make "the green lamp" as likely. Where the
     measure does not see the question, it is the most certain sentence of the best segment.
     """
     by_question = measure.needs.question
