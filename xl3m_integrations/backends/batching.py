@@ -7,8 +7,10 @@ from itertools import islice
 
 from xl3m_integrations.types import Segment
 
-PADDING = 1 / 16  # a batch may hold this share of padding at most,
-PADDED_TOKENS = 256  # or so many tokens of it: a batch of its own costs as much as reading them
+# What a batch may waste: its rows times the difference between the longest and the shortest. That bounds its padding,
+# and so many predictions are made in vain, since all rows have the same positions predicted.
+PADDING = 1 / 16  # of its tokens, or
+PADDED_TOKENS = 256  # so many tokens: a batch of its own costs as much as reading them
 LOOKAHEAD = 16  # batches' worth of segments that are sorted by length together
 
 
@@ -34,15 +36,14 @@ def packed(lengths: Sequence[int], batch_tokens: int, *, max_rows: int, exact: b
     """
     order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
     batch: list[int] = []
-    padding = 0
     for row in order:
         longest = lengths[batch[0]] if batch else lengths[row]
         tokens = longest * (len(batch) + 1)
-        padding += longest - lengths[row]
+        wasted = (longest - lengths[row]) * (len(batch) + 1)
         allowed = 0 if exact else max(PADDED_TOKENS, PADDING * tokens)
-        if batch and (tokens > batch_tokens or len(batch) >= max_rows or padding > allowed):
+        if batch and (tokens > batch_tokens or len(batch) >= max_rows or wasted > allowed):
             yield batch
-            batch, padding = [], 0
+            batch = []
         batch.append(row)
     if batch:
         yield batch
