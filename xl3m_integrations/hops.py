@@ -32,6 +32,8 @@ def score_hops(
     What would lead on from the last hop is kept too: the end of a chain need not be what the model is surest of.
     """
     first = score_many(documents, questions, measure, segmenter, scorer, progress, prefilter)
+    if hops == 1 or not documents:
+        return first
     for question, scored in zip(questions, first, strict=True):
         latest, passed = scored, list[int]()
         for _ in range(hops - 1):
@@ -40,8 +42,7 @@ def score_hops(
             scored.lead += sentence + " "
             latest = score(documents, scored.lead + question, measure, segmenter, scorer, progress, prefilter)
             scored.join(latest)
-        if hops > 1:
-            passed.append(_bridge(latest, scored.lead, question, measure, scorer)[0])
+        passed.append(_bridge(latest, scored.lead, question, measure, scorer)[0])
         scored.prefer(passed)
     return first
 

@@ -112,6 +112,11 @@ def test_a_text_of_one_sentence_leads_on_with_it(xl3m: XL3M):
     assert found.lead == "The code is 7. The code is 7. "
 
 
+@pytest.mark.parametrize("hops", [1, 2])
+def test_no_documents_give_no_selections(xl3m: XL3M, hops: int):
+    assert xl3m.select_documents([], "What is it?", hops=hops) == []
+
+
 @pytest.mark.parametrize("hops", [0, -1, 1.5])
 def test_hops_must_be_a_whole_number(xl3m: XL3M, hops):
     with pytest.raises(SettingError, match="hops"):
