@@ -64,7 +64,8 @@ def test_a_second_hop_asks_with_the_sentence_that_explains_what_few_do(xl3m: XL3
 
 def test_both_statements_of_a_chain_are_kept():
     """Who keeps a thing, and where that person lives, each among twelve of its kind."""
-    rng, xl3m = random.Random(), XL3M.default()
+    seed = random.randrange(10**6)
+    rng, xl3m = random.Random(seed), XL3M.default()
     right = 0
     for _ in range(8):
         names = [f"{first} {last}" for first, last in zip(*(rng.sample(w, 12) for w in NAMES), strict=True)]
@@ -78,7 +79,7 @@ def test_both_statements_of_a_chain_are_kept():
         found = xl3m.select(text, f"In which city does the keeper of the wise {things[0]} live?", hops=2, top_k=4)
         kept = " ".join(segment.text for segment in found.segments)
         right += found.lead == f"{first} " and first in kept and second in kept
-    assert right >= 6, f"{right} of 8"
+    assert right >= 6, f"{right} of 8, seed {seed}"
 
 
 def test_every_hop_of_a_chain_of_variables_is_kept():
