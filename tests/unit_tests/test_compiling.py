@@ -9,6 +9,7 @@ import torch
 from models import QUESTION, assert_same, shared_model, shared_tokenizer, text_of
 
 from xl3m_integrations import XL3M, SettingError
+from xl3m_integrations.backends.shared_pass import Sharing
 from xl3m_integrations.backends.transformers import TransformersBackend
 
 needs_compiler = pytest.mark.skipif(shutil.which("c++") is None, reason="there is no C++ compiler")
@@ -28,6 +29,13 @@ def test_compiled_is_plain():
     expected = plain.select(TEXT, QUESTION, top_k=10**6)
     assert_same(compiled.select(TEXT, QUESTION, top_k=10**6), expected)
     assert_same(compiled.select_many(TEXT, ["Who?", QUESTION], top_k=10**6)[1], expected)
+
+
+def test_a_compiled_pass_leaves_segments_shared_between_questions():
+    """Compiled code rounds in other places than the model itself, which must not pass for a model that cannot share."""
+    compiled = XL3M.default(compile=True, dtype="bfloat16").scorer
+    assert isinstance(compiled, TransformersBackend)
+    assert compiled.sharing is XL3M.default().scorer.sharing is Sharing.PACKS
 
 
 def test_where_compiling_fails_the_error_says_so(monkeypatch: pytest.MonkeyPatch):
