@@ -20,6 +20,7 @@ from xl3m_integrations.types import Segment
 T = TypeVar("T")
 
 LOGIT_BYTES = 256 << 20  # float32 logits of one batch, at most
+CACHED_BYTES = 2 << 20  # float32 log-probabilities that a CPU turns to at a time
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "failed to allocate")
 
 
@@ -136,7 +137,9 @@ class ScoringPass:
         # [B, back + 1]: for each row, where its needed positions lie among the kept ones.
         places = (lengths - shortest)[:, None] + torch.arange(logits.shape[1] - (longest - shortest))
         if longest != shortest:
-            logits = logits.gather(1, places.to(device)[..., None].expand(-1, -1, logits.shape[2]))
+            # Whole rows of the flat logits: on a CPU ten times as fast as gathering number by number.
+            flat = places + torch.arange(len(rows))[:, None] * logits.shape[1]
+            logits = logits.flatten(0, 1).index_select(0, flat.flatten().to(device)).unflatten(0, flat.shape)
         return output, logits
 
     def _observation(self, output: Any, logits: Tensor) -> Observation:
@@ -153,9 +156,16 @@ class ScoringPass:
     def _question(self, logits: Tensor) -> Tensor:
         """[B, Q] log-probabilities of the question's tokens from logits at the last `back + 1` positions."""
         asked = torch.tensor(self.prompt.after[self.prompt.question], device=logits.device)
-        # One fused kernel: five times as fast on a CPU as the logits less their logsumexp.
-        log_probs = logits[:, : len(asked)].log_softmax(-1, dtype=torch.float32)
-        return log_probs.gather(2, asked.expand(len(logits), -1)[..., None])[..., 0]
+        rows = len(logits)
+        if logits.device.type == "cpu":  # as many at a time as stay in the cache
+            rows = max(1, CACHED_BYTES // (4 * logits.shape[2] * max(1, len(asked))))
+        found = logits.new_empty(len(logits), len(asked), dtype=torch.float32)
+        for first in range(0, len(logits), rows):
+            some = slice(first, first + rows)
+            # One fused kernel: five times as fast on a CPU as the logits less their logsumexp.
+            log_probs = logits[some, : len(asked)].log_softmax(-1, dtype=torch.float32)
+            found[some] = log_probs[:, torch.arange(len(asked), device=logits.device), asked]
+        return found
 
     def _question_without_segment(self) -> Tensor:
         """[Q] log-probabilities of the question's tokens where no segment stands before them."""

@@ -29,7 +29,8 @@ class Straddle:
         needle = Needle.of(f"One of the special magic numbers for {key} is: {{V}}.", value)
         background = material.background("essay")
         pieces, length, source = [], 0, background(rng)
-        while length < material.characters(tokens, background):
+        characters = material.characters(tokens, background)
+        while length < characters:
             pieces.append(next(source))
             length += len(pieces[-1])
         planted = _cut_in_two(material, pieces, needle, depth)
