@@ -49,19 +49,60 @@ class KVBlock:
         """Size in bytes."""
         return sum(tensor.nbytes for pair in self.layers for tensor in pair)
 
-    def past(self, tokens: int, rows: slice = slice(None)) -> DynamicCache:
-        """The first `tokens` tokens of some rows as what the model continues from; nothing is copied."""
-        past = DynamicCache()
-        past.layers = [_layer(keys[rows, :, :tokens], values[rows, :, :tokens]) for keys, values in self.layers]
-        return past
+
+class _Continued(DynamicLayer):  # type: ignore[misc]  # transformers is not typed
+    """Keys and values of the rows of some blocks, put together with those that follow them in one copy.
+
+    A plain layer also where the model's window slides: its mask does the sliding.
+    """
+
+    def __init__(self, parts: Sequence[tuple[Tensor, Tensor]]) -> None:
+        super().__init__()
+        self.lazy_initialization(*parts[0])
+        self.keys, self.values = parts[0]  # as long as all of them
+        self._parts = parts
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """See `DynamicLayer.update`."""
+        if self._parts:
+            keys, values = zip(*self._parts, strict=True)
+            self.keys, self.values, self._parts = _joined(keys, key_states), _joined(values, value_states), ()
+        else:
+            super().update(key_states, value_states)
+        return self.keys, self.values
 
 
-def _layer(keys: Tensor, values: Tensor) -> DynamicLayer:
-    # Not by `update`, which would copy. A plain layer also where the model's window slides: its mask does the sliding.
-    layer = DynamicLayer()
-    layer.lazy_initialization(keys, values)
-    layer.keys, layer.values = keys, values
-    return layer
+def _joined(parts: Sequence[Tensor], following: Tensor) -> Tensor:
+    """[B, heads, S + T, size] of parts of B rows of S tokens together, and T tokens that follow in each row."""
+    rows, heads, tokens, size = following.shape
+    kept = parts[0].shape[2]
+    whole = following.new_empty(rows, heads, kept + tokens, size)
+    first = 0
+    for part in parts:
+        whole[first : first + len(part), :, :kept] = part
+        first += len(part)
+    whole[:, :, kept:] = following
+    return whole
+
+
+def past_of(blocks: Sequence[KVBlock], tokens: int, first: int, last: int) -> DynamicCache:
+    """The first `tokens` tokens of the blocks' rows from `first` up to `last` as what the model continues from.
+
+    Args:
+        blocks: Their rows count on from one to the next; all have one length.
+        tokens: How much of each row.
+        first: Number of the first row.
+        last: Number of the row that is no more among them.
+    """
+    parts = []
+    for block in blocks:
+        some = slice(max(first, 0), max(last, 0))
+        if first < block.rows and last > 0:
+            parts.append([(keys[some, :, :tokens], values[some, :, :tokens]) for keys, values in block.layers])
+        first, last = first - block.rows, last - block.rows
+    past = DynamicCache()
+    past.layers = [_Continued(layer) for layer in zip(*parts, strict=True)]
+    return past
 
 
 def key_of(rows: Iterable[Sequence[int]]) -> Key:

@@ -22,7 +22,7 @@ from transformers import DynamicCache
 
 from xl3m_integrations.backends.base import Evidence
 from xl3m_integrations.backends.batching import packed
-from xl3m_integrations.backends.kv_blocks import KVBlock, KVStore, key_of
+from xl3m_integrations.backends.kv_blocks import KVBlock, KVStore, key_of, past_of
 from xl3m_integrations.backends.scoring_pass import LOGIT_BYTES, LocalModel, ScoringPass, in_halves
 from xl3m_integrations.certainty import Measure
 from xl3m_integrations.prompts import QuestionPrompt
@@ -95,14 +95,28 @@ class SharedPass:
         for asked in self._asked:
             asked.prepare(max(lengths))
         found: list[tuple[Evidence, ...]] = [()] * len(segments)
-        around = len(self._before) + len(self._head)
-        tokens = [length + around for length in lengths]
-        # Batches must not depend on the questions, or the next one would not find the blocks of this one.
-        for rows in packed(tokens, self._batch_tokens, max_rows=len(segments), exact=True):
-            batch = in_halves(self._batch, [segments[row] for row in rows], self._relieve)
-            for row, evidence in zip(rows, batch, strict=True):
-                found[row] = evidence
+        # Of all of one length, as many at a time as the questions' forward pass takes.
+        for rows in packed(lengths, max(lengths) * len(lengths), max_rows=len(lengths), exact=True):
+            together = self._together(lengths[rows[0]])
+            for first in range(0, len(rows), together):
+                some = rows[first : first + together]
+                batch = in_halves(self._batch, [segments[row] for row in some], self._relieve)
+                for row, evidence in zip(some, batch, strict=True):
+                    found[row] = evidence
         return found
+
+    def _block_rows(self, length: int) -> int:
+        """Rows of a block of segments of so many tokens.
+
+        It must not depend on the questions, or the next one would not find the blocks of this one.
+        """
+        return max(1, self._batch_tokens // (len(self._before) + length + len(self._head)))
+
+    def _together(self, length: int) -> int:
+        """Segments of so many tokens of which the questions are asked together: those of one block, or several."""
+        rows, tokens = self._block_rows(length), len(self._before) + length
+        asked = max(sum(self._length(number, tokens) for number in group) for group in self._groups(tokens))
+        return rows * max(1, self._batch_tokens // (rows * asked))
 
     def _relieve(self) -> None:
         self._batch_tokens = max(1, self._batch_tokens // 2)
@@ -110,10 +124,11 @@ class SharedPass:
             self._cache.shrink()
 
     def _batch(self, segments: list[Segment]) -> list[tuple[Evidence, ...]]:
-        block = self._block([segment.ids for segment in segments])
+        rows, ids = self._block_rows(len(segments[0].ids)), [segment.ids for segment in segments]
+        blocks = [self._block(ids[first : first + rows]) for first in range(0, len(ids), rows)]
         columns: dict[int, list[Evidence]] = {}
         for group in self._groups(len(self._before) + len(segments[0].ids)):
-            columns |= zip(group, self._ask(group, block, segments), strict=True)
+            columns |= zip(group, self._ask(group, blocks, segments), strict=True)
         return list(zip(*(columns[number] for number in range(len(self._asked))), strict=True))
 
     def _block(self, rows: list[Sequence[int]]) -> KVBlock:
@@ -134,7 +149,7 @@ class SharedPass:
         size = 0
         for _, same in groupby(range(len(self._asked)), lambda number: self._kept(number, tokens)):
             for number in same:
-                length = tokens + len(self._asked[number].prompt.after) - self._kept(number, tokens)
+                length = self._length(number, tokens)
                 if group and not (self._packs and size + length <= PACKED_TOKENS and self._unslid(tokens + length)):
                     yield group
                     group, size = [], 0
@@ -147,6 +162,10 @@ class SharedPass:
         """Whether no layer's window slides within so many tokens; the mask of packed questions knows of none."""
         return tokens <= self._backend.sliding_window
 
+    def _length(self, number: int, tokens: int) -> int:
+        """Tokens of a row that this question reads, given those up to the segment's end."""
+        return tokens + len(self._asked[number].prompt.after) - self._kept(number, tokens)
+
     def _kept(self, number: int, tokens: int) -> int:
         """Tokens of a row that this question need not read, given those up to the segment's end."""
         asked = self._asked[number]
@@ -155,7 +174,7 @@ class SharedPass:
         # From the position before the question's first token on, the model's predictions are needed.
         return tokens + min(shared, len(after) - 1 - asked.back)
 
-    def _ask(self, group: list[int], block: KVBlock, segments: list[Segment]) -> list[list[Evidence]]:
+    def _ask(self, group: list[int], blocks: list[KVBlock], segments: list[Segment]) -> list[list[Evidence]]:
         """Evidence of each segment, for each question of the group."""
         kept = self._kept(group[0], len(self._before) + len(segments[0].ids))
         ids = [self._tail(number, segments, kept) for number in group]
@@ -168,11 +187,10 @@ class SharedPass:
         rows = max(1, min(self._batch_tokens // sum(lengths), LOGIT_BYTES // logit_bytes))
         found: list[list[Evidence]] = [[] for _ in group]
         for first in range(0, len(segments), rows):
-            some = slice(first, first + rows)
+            some = slice(first, min(first + rows, len(segments)))
             row_ids = torch.cat([tail[some] for tail in ids], 1)
-            output = self._backend.logits(
-                row_ids, keep, use_cache=True, past_key_values=block.past(kept, some), **behind
-            )
+            past = past_of(blocks, kept, some.start, some.stop)
+            output = self._backend.logits(row_ids, keep, use_cache=True, past_key_values=past, **behind)
             for at, logits in enumerate(output.logits.split(wanted, 1)):
                 found[at] += self._asked[group[at]].evidence_of(segments[some], output, logits)
         return found
@@ -233,8 +251,10 @@ def sharing_of(backend: SharingModel) -> Sharing:
     try:
         # With a cache, as what follows: without one a compiled pass may run, which rounds in other places.
         expected = [backend.logits(torch.cat([first, tail], 1), 1, use_cache=True).logits for tail in rest]
-        block = read(backend, first)
-        found = [backend.logits(tail, 1, use_cache=True, past_key_values=_some(block).past(6)).logits for tail in rest]
+        blocks = [_some(read(backend, first))]
+        found = [
+            backend.logits(tail, 1, use_cache=True, past_key_values=past_of(blocks, 6, 0, 2)).logits for tail in rest
+        ]
         if not all(map(_agree, found, expected)):
             return Sharing.NOTHING
     except Exception:
@@ -242,9 +262,8 @@ def sharing_of(backend: SharingModel) -> Sharing:
     try:
         keep = last_of_each([3, 2], [1, 1]).to(backend.device)
         behind = packing([3, 2], 6, backend)
-        output = backend.logits(
-            torch.cat(rest, 1), keep, use_cache=True, past_key_values=_some(block).past(6), **behind
-        )
+        past = past_of(blocks, 6, 0, 2)
+        output = backend.logits(torch.cat(rest, 1), keep, use_cache=True, past_key_values=past, **behind)
         return Sharing.PACKS if _agree(output.logits, torch.cat(expected, 1)) else Sharing.QUESTIONS
     except Exception:
         return Sharing.QUESTIONS

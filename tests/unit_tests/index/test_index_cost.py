@@ -39,6 +39,23 @@ def test_many_questions_read_the_segments_once():
         assert read <= sum(s.tokens for s in segments) + len(segments) * own
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_short_question_is_asked_of_several_blocks_at_a_time(kept: bool):
+    """Also where they were not kept and must be read again."""
+    xl3m = engine(batch_tokens=100)
+    assert xl3m.scorer.sharing is Sharing.PACKS  # tried, so that only the passes are counted
+    text = TEXT * 3
+    expected = xl3m.select(text, "Who?", measure="entropy", top_k=ALL)
+    index = xl3m.index(text, **({} if kept else {"cache_bytes": 0}))
+    first = passes(xl3m, lambda: assert_same(index.select("Who?", measure="entropy", top_k=ALL), expected))
+    again = passes(xl3m, lambda: assert_same(index.select("Who?", measure="entropy", top_k=ALL), expected))
+    own = len(xl3m.scorer.prompt("Who?").after)
+    blocks = sum(tokens > own for _, tokens in first)
+    assert blocks > 4 and len(first) - blocks <= blocks / 2
+    assert len(again) == (len(first) - blocks if kept else len(first))
+    assert all(rows * tokens <= 100 for rows, tokens in first + again)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.6])
 def test_what_does_not_fit_the_budget_is_computed_again(share: float):
     xl3m = engine(batch_tokens=100)
