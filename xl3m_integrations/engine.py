@@ -22,7 +22,7 @@ from xl3m_integrations.choice import Choice, selector_of
 from xl3m_integrations.documents import Document, Prepared, Text
 from xl3m_integrations.errors import InputError, SettingError
 from xl3m_integrations.hops import score_hops
-from xl3m_integrations.prompts import require_question
+from xl3m_integrations.prompts import require_question, stop_strings
 from xl3m_integrations.scoring import score
 from xl3m_integrations.segmentation import Segmenter
 from xl3m_integrations.selection import AdaptiveGap, Selector
@@ -385,7 +385,7 @@ class XL3M:
         Raises:
             InputError: See `answer`.
         """
-        limit, stops = self._limit(max_new_tokens), _stops(stop)
+        limit, stops = self._limit(max_new_tokens), stop_strings(stop)
         reader, options = self._reader(), reader_options or {}
         answers = []
         read = self._read_for(text, _listed(questions), limit, how)
@@ -419,7 +419,7 @@ class XL3M:
         limit = self._limit(max_new_tokens)
         [(context, selected)] = self._read_for(text, [question], limit, how)
         asked, options = _asked(question, selected), reader_options or {}
-        yield from self._reader().stream(context.text, asked, max_new_tokens=limit, stop=_stops(stop), **options)
+        yield from self._reader().stream(context.text, asked, max_new_tokens=limit, stop=stop_strings(stop), **options)
 
     # ------------------------------------------------------------------------------------------ what they share
     def _certainty(self, text: str, question: str) -> Certainty | None:
@@ -540,10 +540,3 @@ def _spliced(selected: Selection, document: Document, room: int, count: Callable
 def _asked(question: str, selected: Selection | None) -> str:
     """What the reader is asked: the question, after what earlier hops found."""
     return question if selected is None else selected.lead + question
-
-
-def _stops(stop: Sequence[str]) -> tuple[str, ...]:
-    stops = (stop,) if isinstance(stop, str) else tuple(stop)
-    if "" in stops:
-        raise SettingError("stop holds an empty string, which would end every answer before it begins; leave it out.")
-    return stops

@@ -80,6 +80,18 @@ class QuestionPrompt:
         return len(self.before) + len(self.after)
 
 
+def stop_strings(stop: str | Sequence[str] | None) -> tuple[str, ...]:
+    """The strings that end an answer; one string is one of them.
+
+    Raises:
+        SettingError: One is empty.
+    """
+    stops = (stop,) if isinstance(stop, str) else tuple(stop or ())
+    if "" in stops:
+        raise SettingError("stop holds an empty string, which would end every answer before it begins; leave it out.")
+    return stops
+
+
 def require_question(question: str) -> str:
     """`question`, which must be a string that holds more than whitespace.
 

@@ -42,6 +42,7 @@ from xl3m_integrations.llama_index.readers import (
     window_of,
     with_texts,
 )
+from xl3m_integrations.prompts import stop_strings
 
 T = TypeVar("T")
 
@@ -477,7 +478,7 @@ class XL3MLLM(EngineFields, CustomLLM):
         if self.llm is not None:
             return _Call(answer, choice, fitting, {**self.reader_options, **given})
         given = {name: value for name, value in given.items() if name not in ("max_new_tokens", "max_tokens")}
-        stop = _stops(given.pop("stop", self.reader_options.get("stop", ())))
+        stop = stop_strings(given.pop("stop", self.reader_options.get("stop", ())))
         sampling = _sampling(given.pop("temperature", self.temperature))
         return _Call(answer, choice, fitting, {**self.reader_options, **sampling, **given, "stop": stop})
 
@@ -511,13 +512,6 @@ def _chosen(fields: Choice, given: dict[str, Any]) -> Choice:
         asked = {"top_k": None, "token_budget": None} | asked
     chosen: Choice = {**fields, **asked}
     return chosen
-
-
-def _stops(stop: str | Sequence[str]) -> tuple[str, ...]:
-    stops = (stop,) if isinstance(stop, str) else tuple(stop)
-    if "" in stops:
-        raise SettingError("stop holds an empty string, which would end every answer before it begins; leave it out.")
-    return stops
 
 
 def _sampling(temperature: float | None) -> dict[str, Any]:
