@@ -46,17 +46,21 @@ def assemble(
 
     count = len(ranked) if fits is None else most_that_fit(len(ranked), lambda n: fits(text_of(n)))
     if ranked and count == 0:
-        raise SettingError(
-            f"The reader's window has no room for one segment of {ranked[0].tokens} tokens beside the question and "
-            "the answer. Lower segment_tokens or max_new_tokens, shorten the question, or use a reader with a longer "
-            "window."
-        )
+        raise no_room(ranked[0].tokens)
     return KeyContext(
         text=text_of(count),
         spans=merged_spans(ranked[:count]),
         segments=_in_order(ranked[:count]),
         dropped=_in_order(ranked[count:]),
         certainty=certainty,
+    )
+
+
+def no_room(tokens: int) -> SettingError:
+    """What to tell the user where not even the best segment, of so many tokens, fits."""
+    return SettingError(
+        f"The reader's window has no room for one segment of {tokens} tokens beside the question and the answer. Lower "
+        "segment_tokens or max_new_tokens, shorten the question, or use a reader with a longer window."
     )
 
 

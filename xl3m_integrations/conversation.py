@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from typing_extensions import Unpack
 
-from xl3m_integrations.assembly import assemble, most_that_fit
+from xl3m_integrations.assembly import assemble, most_that_fit, no_room
 from xl3m_integrations.choice import Choice
 from xl3m_integrations.engine import XL3M
 from xl3m_integrations.errors import InputError
-from xl3m_integrations.fitting import Window
+from xl3m_integrations.fitting import Window, with_question
 from xl3m_integrations.splitting import SplitPrompt, question_of, split_prompt
 from xl3m_integrations.types import Certainty, KeyContext, ScoredSegment
 
 Role = Literal["system", "user", "assistant", "tool"]
-SHORT = 128  # tokens up to which an earlier turn is kept whole, the latest first, in half of the window at most
+SHORT = 128  # tokens up to which an earlier turn is kept whole, and a system turn in any case
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,110 +72,146 @@ def fit_conversation(
 ) -> FittedConversation:
     """Cut long contents until the conversation fits the window.
 
-    System turns and the last user turn's question stay verbatim. Short earlier turns stay whole as far as half of the
-    window goes, the latest first. All other contents compete segment by segment.
+    The last user turn's question stays verbatim, and so do system turns as far as half of the window goes; of longer
+    ones the beginning and the end. Of the room that is left, short earlier turns take half at most, the latest first.
+    All other contents compete segment by segment.
 
     Args:
         xl3m: Scores the segments.
         turns: The messages.
         window: The reader's window.
         count: Length of the whole conversation, in the reader's tokens, with these texts for the turns.
-        question: What the scorer is asked; None takes the last user turn's question.
+        question: What is asked, appended to the last user turn where that does not hold it; None takes what the last
+            user turn asks.
         **how: See `Choice`.
 
     Raises:
         InputError: No user turn, or what must stay verbatim does not fit.
+        SettingError: No segment fits beside it.
     """
     texts = [turn.text for turn in turns]
-    last = max((n for n, turn in enumerate(turns) if turn.role == "user"), default=None)
-    if last is None:
+    asking = [n for n, turn in enumerate(turns) if turn.role == "user"]
+    if not asking:
         raise InputError("The conversation has no user turn, so there is no question; add a human message.")
+    last = max((n for n in asking if texts[n].strip()), default=asking[-1])
+    texts[last] = with_question(texts[last], question)
     tokens = count(texts)
     if tokens <= window.prompt:
         return FittedConversation(tuple(texts), {}, tokens)
-    parts = _parts(texts[last], window, question)
-    asked = question or parts.question
-    contents = {n: text for n, text in enumerate(texts) if n != last and turns[n].role != "system" and text.strip()}
-    if parts.context.strip():
-        contents[last] = parts.context
-    for number in _kept_whole(contents, last, window):
-        del contents[number]
-
-    def filled(contexts: dict[int, KeyContext]) -> list[str | None]:
-        whole: list[str | None] = list(texts)
-        for number in contents:
-            whole[number] = contexts[number].text if number in contexts else None
-        if last in contents:
-            whole[last] = parts.head + (whole[last] or "") + parts.tail
-        return whole
-
-    needed = count(filled({}))
-    if needed >= window.prompt or not contents:
+    parts = {last: _parts(texts[last], window, question)} | _long_systems(turns, window)
+    cut = _Cut(texts, parts, {n for n, turn in enumerate(turns) if turn.role == "system"})
+    needed = count(cut.filled({}))
+    if needed >= window.prompt or not cut.contents:
         raise InputError(
-            f"The system message and the last question take {needed} tokens and the answer up to {window.answer}, but "
-            f"the reader's window is {window.tokens} tokens. Shorten them, or lower the answer's limit."
+            f"The question, short system messages and the ends of long ones take {needed} tokens and the answer up to "
+            f"{window.answer}, but the reader's window is {window.tokens} tokens. Shorten them, or lower the answer's "
+            "limit."
         )
-    contexts = _best(xl3m, contents, asked, lambda chosen: count(filled(chosen)) <= window.prompt, how)
-    kept = filled(contexts)
-    at = len(parts.head)
-    moved = {n: _moved(context, at) if n == last else context for n, context in contexts.items()}
-    return FittedConversation(tuple(kept), moved, count(kept), asked)
+    short = [n for n in sorted(cut.contents, reverse=True) if n not in parts and window.count(texts[n]) <= SHORT]
+    half = needed + (window.prompt - needed) // 2
+    whole = short[: most_that_fit(len(short), lambda k: count(cut.filled({n: texts[n] for n in short[:k]})) <= half)]
+    asked = question or parts[last].question
+    found = _ranked(xl3m, {n: text for n, text in cut.contents.items() if n not in whole}, asked, how)
+
+    def fits(best: int) -> bool:
+        return count(cut.filled(cut.with_best(found[:best], whole))) <= window.prompt
+
+    while not (best := most_that_fit(len(found), fits)) and whole:
+        whole.pop()  # the oldest: one segment of what competes is worth more
+    if not best:
+        raise no_room(found[0].segment.tokens)
+    kept = cut.filled(cut.with_best(found[:best], whole))
+    return FittedConversation(tuple(kept), cut.contexts(found[:best]), count(kept), asked)
 
 
-def _parts(text: str, window: Window, question: str | None) -> SplitPrompt:
-    """The last user turn: its question stays, and if it is long, what stands before the question competes."""
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A kept segment, the number of its turn, and how certain the selection was."""
+
+    segment: ScoredSegment
+    turn: int
+    certainty: Certainty | None
+
+
+class _Cut:
+    """A conversation in what stays verbatim and what competes.
+
+    Args:
+        texts: Of each turn.
+        parts: By number, the turns of which beginning and end stay.
+        verbatim: Numbers of the other turns that stay whole.
+    """
+
+    def __init__(self, texts: Sequence[str], parts: Mapping[int, SplitPrompt], verbatim: set[int]) -> None:
+        self._texts = texts
+        self._parts = parts
+        whole = {n: text for n, text in enumerate(texts) if n not in verbatim} | {
+            n: p.context for n, p in parts.items()
+        }
+        self.contents = {n: text for n, text in sorted(whole.items()) if text.strip()}
+
+    def filled(self, contents: Mapping[int, str]) -> list[str | None]:
+        """The turns' texts with these contents; None where nothing is left of one."""
+        texts: list[str | None] = list(self._texts)
+        for number in self.contents:
+            texts[number] = contents.get(number)
+            if number in self._parts:
+                texts[number] = self._parts[number].head + (texts[number] or "") + self._parts[number].tail
+        return texts
+
+    def with_best(self, found: Sequence[_Found], whole: Sequence[int]) -> dict[int, str]:
+        """Contents: these segments, spliced within each turn, and turns that are kept whole."""
+        spliced = {number: context.text for number, context in self._spliced(found).items()}
+        return spliced | {number: self._texts[number] for number in whole}
+
+    def contexts(self, found: Sequence[_Found]) -> dict[int, KeyContext]:
+        """What was kept of the turns that were cut; offsets count within the turn's text."""
+        starts = {number: part.start for number, part in self._parts.items()}
+        return {number: _moved(context, starts.get(number, 0)) for number, context in self._spliced(found).items()}
+
+    def _spliced(self, found: Sequence[_Found]) -> dict[int, KeyContext]:
+        own: dict[int, list[_Found]] = {}
+        for one in found:
+            own.setdefault(one.turn, []).append(one)
+        return {number: _assembled(some, self.contents[number]) for number, some in own.items()}
+
+
+def _long_systems(turns: Sequence[Turn], window: Window) -> dict[int, SplitPrompt]:
+    """The system turns that are cut: the long ones, where all together take more than half of the window."""
+    lengths = {n: window.count(turn.text) for n, turn in enumerate(turns) if turn.role == "system"}
+    if sum(lengths.values()) <= window.prompt // 2:
+        return {}
+    return {n: _parts(turns[n].text, window) for n, length in lengths.items() if length > SHORT}
+
+
+def _parts(text: str, window: Window, question: str | None = None) -> SplitPrompt:
+    """A turn of which beginning and end stay, and what stands between competes if it is long."""
     if window.count(text) <= window.tokens // 4:
-        return SplitPrompt("", "", text, question_of(text))
+        return SplitPrompt("", "", text, question or question_of(text), 0)
     return split_prompt(
         text,
         window.count,
         head_tokens=min(SHORT, window.tokens // 8),
         tail_tokens=min(64, window.tokens // 8),
+        label_tokens=window.tokens // 4,
         question=question,
     )
 
 
-def _kept_whole(contents: dict[int, str], last: int, window: Window) -> list[int]:
-    room = window.prompt // 2
-    whole = []
-    for number in sorted(contents, reverse=True):
-        length = window.count(contents[number])
-        if number == last or length > SHORT:
-            continue
-        room -= length
-        if room < 0:
-            break
-        whole.append(number)
-    return whole
+def _ranked(xl3m: XL3M, contents: Mapping[int, str], question: str, how: Choice) -> list[_Found]:
+    """The kept segments of all contents, the best first."""
+    selections = xl3m.select_documents(list(contents.values()), question, **how)
+    found = [
+        _Found(segment, number, selected.certainty)
+        for number, selected in zip(contents, selections, strict=True)
+        for segment in selected.segments
+    ]
+    return sorted(found, key=lambda one: one.segment.rank)
 
 
-def _best(
-    xl3m: XL3M,
-    contents: dict[int, str],
-    question: str,
-    fits: Callable[[dict[int, KeyContext]], bool],
-    how: Choice,
-) -> dict[int, KeyContext]:
-    """As many of the best segments of all contents as fit, spliced within each."""
-    numbers = sorted(contents)
-    selections = xl3m.select_documents([contents[number] for number in numbers], question, **how)
-    ranked = sorted(
-        ((segment, number) for number, kept in zip(numbers, selections, strict=True) for segment in kept.segments),
-        key=lambda pair: pair[0].rank,
-    )
-
-    def spliced(count: int) -> dict[int, KeyContext]:
-        chosen: dict[int, list[ScoredSegment]] = {}
-        for segment, number in ranked[:count]:
-            chosen.setdefault(number, []).append(segment)
-        sure = selections[0].certainty
-        return {number: _assembled(segments, contents[number], sure) for number, segments in chosen.items()}
-
-    return spliced(most_that_fit(len(ranked), lambda count: fits(spliced(count))))
-
-
-def _assembled(segments: Sequence[ScoredSegment], text: str, certainty: Certainty | None) -> KeyContext:
-    return assemble(segments, lambda start, end: text[start:end], certainty=certainty)
+def _assembled(found: Sequence[_Found], text: str) -> KeyContext:
+    segments = [one.segment for one in found]
+    return assemble(segments, lambda start, end: text[start:end], certainty=found[0].certainty)
 
 
 def _moved(context: KeyContext, by: int) -> KeyContext:

@@ -83,7 +83,7 @@ def fit_prompt(
         xl3m: Scores the context's segments.
         prompt: The whole prompt.
         window: The reader's window.
-        question: See `split_prompt`.
+        question: The question, if the caller knows it; it is appended where the prompt does not hold it.
         delimiter: See `split_prompt`.
         question_tokens: How many of the prompt's last tokens are the question, before they are taken back to their
             paragraph's start; None takes an eighth of the window, 64 at most.
@@ -92,6 +92,8 @@ def fit_prompt(
     Raises:
         InputError: Head and question alone do not fit the window.
     """
+    if delimiter is None:
+        prompt = with_question(prompt, question)
     tokens = window.count(prompt)
     if tokens <= window.prompt:
         return FittedPrompt(prompt, tokens)
@@ -99,16 +101,21 @@ def fit_prompt(
     parts = split_prompt(
         prompt,
         window.count,
-        head_tokens=min(128, window.tokens // 4),
+        head_tokens=window.tokens // 5,
         tail_tokens=tail_tokens,
+        label_tokens=window.tokens // 2,
         question=question,
         delimiter=delimiter,
     )
     context = fit_context(xl3m, parts, window, **how)
     fitted = parts.head + context.text + parts.tail
-    at = len(parts.head)
-    spans = tuple((start + at, end + at) for start, end in context.spans)
+    spans = tuple((start + parts.start, end + parts.start) for start, end in context.spans)
     return FittedPrompt(fitted, window.count(fitted), spans, context.segments, parts.question, context.certainty)
+
+
+def with_question(prompt: str, question: str | None) -> str:
+    """The prompt, with the question as its last paragraph where it does not hold it."""
+    return prompt if question is None or question in prompt else f"{prompt}\n\n{question}"
 
 
 def fit_context(xl3m: XL3M, parts: SplitPrompt, window: Window, **how: Unpack[Choice]) -> KeyContext:

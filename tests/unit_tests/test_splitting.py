@@ -53,15 +53,42 @@ def test_the_given_question_marks_the_tail_by_its_last_occurrence() -> None:
     assert parts.tail == f"\n\nSo, {question} Say one word." and parts.question == question
 
 
-def test_a_given_question_that_is_not_in_the_prompt_is_appended() -> None:
-    parts = split_prompt(PARAGRAPH, words, head_tokens=3, tail_tokens=2, question="Where?")
-    assert (parts.context, parts.tail) == (PARAGRAPH, "\n\nWhere?")
+def test_short_paragraphs_at_the_beginning_are_instructions() -> None:
+    prompt = f"You help.\n\nRules: answer in French.\n\n{PARAGRAPH}\n\nWhere is the key?"
+    parts = split_prompt(prompt, words, head_tokens=10, tail_tokens=4)
+    assert parts.head == "You help.\n\nRules: answer in French.\n\n"
+    assert split_prompt(prompt, words, head_tokens=3, tail_tokens=4).head == "You help.\n\n"
+
+
+SCHEMA = "\n\nWrite JSON.\n\n" + '{"type": "object"} ' * 20
+
+
+def test_a_labelled_question_is_found_before_what_says_how_to_answer_it() -> None:
+    prompt = f"{PARAGRAPH}\n\nQuestion: Where is the key?{SCHEMA}"
+    parts = split_prompt(prompt, words, head_tokens=10, tail_tokens=4, label_tokens=100)
+    assert parts.question == "Where is the key?"
+    assert parts.tail == f"\n\nQuestion: Where is the key?{SCHEMA}"[1:] and parts.context == f"{PARAGRAPH}\n"
+    assert "Where" not in split_prompt(prompt, words, head_tokens=10, tail_tokens=4, label_tokens=20).tail
+
+
+@pytest.mark.parametrize("end", ["Where is the key?", "Tell me where the key is."])
+def test_a_question_that_the_text_itself_answers_is_not_the_question(end: str) -> None:
+    prompt = f"{PARAGRAPH}\n\nQuestion: Who are you?\nAnswer: A guide.\n\n{end}"
+    parts = split_prompt(prompt, words, head_tokens=10, tail_tokens=3, label_tokens=100)
+    assert parts.question == end
 
 
 @pytest.mark.parametrize("prompt", ["no delimiter", "a|b|c|d"])
 def test_a_delimiter_stands_once_or_twice(prompt: str) -> None:
     with pytest.raises(InputError, match="once"):
         split_prompt(prompt, words, head_tokens=9, tail_tokens=9, delimiter="|")
+
+
+@pytest.mark.parametrize("prompt", [f"Be brief.\n\n{PARAGRAPH}|Where?", f"Be brief.|{PARAGRAPH}|Where?"])
+def test_instructions_before_a_delimiter_and_where_the_context_begins(prompt: str) -> None:
+    parts = split_prompt(prompt, words, head_tokens=9, tail_tokens=9, delimiter="|")
+    assert parts.head.strip() == "Be brief." and (parts.tail, parts.question) == ("Where?", "Where?")
+    assert prompt[parts.start :].startswith(parts.context)
 
 
 @pytest.mark.parametrize(
