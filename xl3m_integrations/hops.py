@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -36,23 +37,38 @@ def score_hops(
         return first
     for question, scored in zip(questions, first, strict=True):
         latest, passed = scored, list[int]()
-        for _ in range(hops - 1):
-            row, sentence = _bridge(latest, scored.lead, question, measure, scorer)
+        free = scorer.window - scorer.overhead(question) - measure.needs.answer_tokens
+        room = (free - segmenter.segment_tokens) // 2  # as much is left for what scorer and reader are to read
+        for hop in range(1, hops + 1):
+            bridge = _bridge(latest, scored.lead, question, measure, scorer, room)
+            if bridge is None:
+                warnings.warn(
+                    f"No sentence that could lead to hop {hop} of {hops} is short enough to stand before the question "
+                    f"(with what earlier hops found, {room} tokens at most), so no further hop was made.",
+                    stacklevel=6,
+                )
+                break
+            row, sentence = bridge
             passed.append(row)
-            scored.lead += sentence + " "
-            latest = score(documents, scored.lead + question, measure, segmenter, scorer, progress, prefilter)
-            scored.join(latest)
-        passed.append(_bridge(latest, scored.lead, question, measure, scorer)[0])
+            if hop < hops:
+                scored.lead += sentence + " "
+                latest = score(documents, scored.lead + question, measure, segmenter, scorer, progress, prefilter)
+                scored.join(latest)
         scored.prefer(passed)
     return first
 
 
-def _bridge(scored: Scored, lead: str, question: str, measure: Measure, scorer: Scorer) -> tuple[int, str]:
+def _bridge(
+    scored: Scored, lead: str, question: str, measure: Measure, scorer: Scorer, room: int
+) -> tuple[int, str] | None:
     """Row of a segment, and the sentence of it, that explain what few others do of the question.
 
     A question about "the keeper of the green lamp" needs the sentence that names the keeper. The model is not sure of
     anything after it, so certainty does not find it; but few sentences make "the green lamp" as likely. Where the
     measure does not see the question, it is the most certain sentence of the best segment.
+
+    Returns:
+        None where no sentence and `lead` together are at most `room` tokens.
     """
     by_question = measure.needs.question
     found: dict[str, int] = {}
@@ -61,8 +77,10 @@ def _bridge(scored: Scored, lead: str, question: str, measure: Measure, scorer: 
             found.setdefault(sentence, row)
     fresh = [sentence for sentence in found if sentence not in lead] or list(found)
     segments = [Segment(n, 0, len(text), text, scorer.tokenizer.ids(text)) for n, text in enumerate(fresh)]
-    room = scorer.window - scorer.overhead(lead + question)
-    segments = [segment for segment in segments if len(segment.ids) <= room] or segments
+    left = room - (scorer.overhead(lead + question) - scorer.overhead(question))
+    segments = [segment for segment in segments if len(segment.ids) <= left]
+    if not segments:
+        return None
     look = SentenceLook() if by_question else measure
     evidence = [seen for _, seen in scorer.evidence(segments, lead + question, look)]
     table = torch.tensor(evidence, dtype=torch.float64)

@@ -122,3 +122,11 @@ def test_no_documents_give_no_selections(xl3m: XL3M, hops: int):
 def test_hops_must_be_a_whole_number(xl3m: XL3M, hops):
     with pytest.raises(SettingError, match="hops"):
         xl3m.select("some text", "What?", hops=hops)
+
+
+@pytest.mark.parametrize("measure", ["blend", "entropy", "answer_entropy"])
+def test_a_text_without_sentences_is_asked_once_with_a_warning(xl3m: XL3M, measure: str):
+    digits = "".join(random.Random(1).choices("0123456789", k=6_000))
+    with pytest.warns(UserWarning, match="No sentence that could lead to hop 1 of 3"):
+        found = xl3m.select(digits, "Which?", hops=3, top_k=2, measure=measure)
+    assert found.segments == xl3m.select(digits, "Which?", top_k=2, measure=measure).segments

@@ -42,7 +42,6 @@ class KVCache:
         self.nbytes = 0  # held in memory now
         self._files = files
         self._blocks: OrderedDict[Key, tuple[KVBlock, int]] = OrderedDict()  # with the pass that last asked for it
-        self._places: dict[bytes, tuple[Key, int]] = {}  # of each row: its block, its number there
         self._pass = 0
         self._lock = threading.Lock()
 
@@ -60,9 +59,10 @@ class KVCache:
             CacheError: Its file cannot be read.
         """
         with self._lock:
-            found = self._blocks.pop(key, None)
+            found = self._blocks.get(key)
             if found is not None:
                 self._blocks[key] = (found[0], self._pass)
+                self._blocks.move_to_end(key)
                 return found[0]
         block = None if self._files is None else self._files.get(key, device)
         if block is not None:
@@ -79,22 +79,10 @@ class KVCache:
         if self._files is not None:
             self._files.put(key, block)
 
-    def gather(self, key: Key) -> KVBlock | None:
-        """A block of these rows, copied out of those in memory that hold one of them; None where one is in none."""
+    def rows(self) -> dict[bytes, tuple[KVBlock, int]]:
+        """Of each row in memory the block that holds it and its number there."""
         with self._lock:
-            places = [self._places.get(row) for row in key]
-            found = [(self._blocks[place[0]][0], place[1]) for place in places if place is not None]
-        if len(found) < len(key):
-            return None
-        return KVBlock(
-            tuple(
-                (
-                    torch.stack([block.layers[layer][0][row] for block, row in found]),
-                    torch.stack([block.layers[layer][1][row] for block, row in found]),
-                )
-                for layer in range(len(found[0][0].layers))
-            )
-        )
+            return {row: (block, number) for key, (block, _) in self._blocks.items() for number, row in enumerate(key)}
 
     def shrink(self) -> None:
         """Halve the budget and what is held, since memory is short."""
@@ -106,7 +94,6 @@ class KVCache:
         """Let go of everything in memory; files stay."""
         with self._lock:
             self._blocks.clear()
-            self._places.clear()
             self.nbytes = 0
 
     def _hold(self, key: Key, block: KVBlock) -> None:
@@ -115,7 +102,6 @@ class KVCache:
                 return
             if self._make_room(self.max_bytes - block.nbytes, before=self._pass - 1):
                 self._blocks[key] = (block, self._pass)
-                self._places |= {row: (key, number) for number, row in enumerate(key)}
                 self.nbytes += block.nbytes
 
     def _make_room(self, most: int, before: int) -> bool:
@@ -125,9 +111,6 @@ class KVCache:
             if self._blocks[oldest][1] >= before:
                 return False
             self.nbytes -= self._blocks.pop(oldest)[0].nbytes
-            for row in oldest:
-                if self._places[row][0] is oldest:
-                    del self._places[row]
         return True
 
 
@@ -136,13 +119,21 @@ class HeldRows:
 
     def __init__(self, cache: KVCache) -> None:
         self._cache = cache
+        self._rows: dict[bytes, tuple[KVBlock, int]] = {}
 
     def begin(self) -> None:
-        """Passes over a few segments are not counted."""
+        """Look what is there. Passes over a few segments are not counted."""
+        self._rows = self._cache.rows()
 
     def get(self, key: Key, device: torch.device | str = "cpu") -> KVBlock | None:
         """The rows' keys and values out of the blocks that hold them; they are on the model's device already."""
-        return self._cache.gather(key)
+        found = [self._rows[row] for row in key if row in self._rows]
+        if len(found) < len(key):
+            return None
+        layers = zip(
+            *([(keys[row], values[row]) for keys, values in block.layers] for block, row in found), strict=True
+        )
+        return KVBlock(tuple((torch.stack([k for k, _ in own]), torch.stack([v for _, v in own])) for own in layers))
 
     def put(self, key: Key, block: KVBlock) -> None:
         """Nothing: it would push out what the next pass over all segments needs."""

@@ -84,3 +84,13 @@ def test_clearing_lets_go_of_everything_and_the_next_question_is_answered():
     index.cache.clear()
     assert index.cache.nbytes == 0
     assert_same(index.select(QUESTIONS[0]), before)
+
+
+def test_after_memory_ran_short_questions_are_answered_as_before():
+    """What was put out is computed again, by the second look too, also in a text that repeats itself."""
+    xl3m = engine(batch_tokens=100)
+    text = TEXT + "The ferry left. " * 100 + TEXT
+    index = xl3m.index(text)
+    for question in (*QUESTIONS, *QUESTIONS):
+        assert_same(index.select(question, top_k=ALL), xl3m.select(text, question, top_k=ALL))
+        index.cache.shrink()

@@ -43,6 +43,7 @@ def test_rows_are_gathered_from_the_blocks_that_hold_them():
     cache.put(key_of([[1, 2]]), one)
     cache.put(key_of([[3, 4], [5, 6]]), pair)
     held = HeldRows(cache)
+    held.begin()
     found = held.get(key_of([[5, 6], [1, 2], [3, 4]]))
     assert [layer[:, 0, 0, 0].tolist() for layer in found.layers[0]] == [
         pytest.approx([2.1, 0.0, 2.0]),
@@ -53,10 +54,26 @@ def test_rows_are_gathered_from_the_blocks_that_hold_them():
     cache.begin()
     cache.begin()
     cache.put(key_of([[7, 8]]), zeros(1))  # puts the least recently used block out
+    held.begin()
     assert held.get(key_of([[1, 2]])) is None
     assert held.get(key_of([[7, 8], [3, 4]])).rows == 2
     cache.clear()
+    held.begin()
     assert held.get(key_of([[3, 4]])) is None
+
+
+def test_blocks_go_out_whatever_rows_they_hold_and_by_whatever_key_they_were_asked_for():
+    """A text that repeats itself has equal rows; a later question asks by keys of its own."""
+    cache = KVCache(2 * zeros(2).nbytes)
+    rows = [[[1, 2], [1, 2]], [[1, 2], [3, 4]], [[5, 6], [1, 2]], [[7, 8], [7, 8]]]
+    for number, some in enumerate(rows):
+        for _ in range(3):
+            cache.begin()
+        cache.put(key_of(some), zeros(2))
+        held = [earlier for earlier in rows if cache.get(key_of(earlier)) is not None]
+        assert held == rows[max(0, number - 1) : number + 1]
+    cache.shrink()
+    assert cache.nbytes == sum(cache.get(key_of(some)) is not None for some in rows) * zeros(2).nbytes
 
 
 def test_a_block_larger_than_the_budget_is_not_kept():
