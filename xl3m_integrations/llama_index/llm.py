@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
 from llama_index.core.base.llms.generic_utils import messages_to_prompt as plain_messages
@@ -21,17 +22,18 @@ from llama_index.core.base.llms.types import (
 from llama_index.core.llms import CustomLLM
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.llms.llm import LLM, default_completion_to_prompt
-from llama_index.core.prompts import BasePromptTemplate, SelectorPromptTemplate
-from llama_index.core.types import TokenAsyncGen, TokenGen
-from pydantic import Field
+from llama_index.core.output_parsers import PydanticOutputParser
+from llama_index.core.prompts import BasePromptTemplate, ChatPromptTemplate, PromptTemplate, SelectorPromptTemplate
+from llama_index.core.types import Model, TokenAsyncGen, TokenGen
+from pydantic import BaseModel, Field
 
 from xl3m_integrations.adapting import EngineFields
-from xl3m_integrations.backends.base import Generator
-from xl3m_integrations.choice import Choice
+from xl3m_integrations.backends.base import Generator as Reader
+from xl3m_integrations.choice import Choice, selector_of
 from xl3m_integrations.concurrency import Cancellation, in_thread, stream_in_thread
 from xl3m_integrations.conversation import FittedConversation, Turn, fit_conversation
-from xl3m_integrations.errors import InputError, SettingError
-from xl3m_integrations.fitting import SEAM_TOKENS, FittedPrompt, Window, fit_prompt
+from xl3m_integrations.errors import InputError, SettingError, XL3MError
+from xl3m_integrations.fitting import SEAM_TOKENS, FittedPrompt, Window, fit_prompt, with_question
 from xl3m_integrations.llama_index.readers import (
     MESSAGE_TOKENS,
     as_chat,
@@ -57,13 +59,13 @@ class _Call:
     """What one call asks for.
 
     Attributes:
-        answer: Tokens that are left for the answer.
+        window: The reader's window, and what of it is left for the answer.
         choice: How much to keep.
         fitting: How to take the prompt apart.
         options: Arguments of the reader.
     """
 
-    answer: int
+    window: Window
     choice: Choice
     fitting: dict[str, Any]
     options: dict[str, Any]
@@ -322,45 +324,134 @@ class XL3MLLM(EngineFields, CustomLLM):
     def predict(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
         """Answer a template. Where it has retrieved text and a query, the text is cut to what the query needs.
 
+        Of a chat template whose other messages fill the window, all are cut, as `chat` does.
+
         Raises:
-            InputError: The template exceeds the reader's window even without the retrieved text.
+            XL3MError: The template exceeds the reader's window even without the retrieved text. No ValueError, which
+                LlamaIndex's synthesizers would take for an empty response.
         """
-        return super().predict(prompt, **self._cut(prompt, prompt_args, Cancellation()))
+        with _unswallowed():
+            fitted, args = self._with_room(prompt, prompt_args, Cancellation())
+            return super().predict(fitted, **args)
 
     def stream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenGen:
         """`predict`, piece by piece."""
-        return super().stream(prompt, **self._cut(prompt, prompt_args, Cancellation()))
+        with _unswallowed():
+            fitted, args = self._with_room(prompt, prompt_args, Cancellation())
+            return super().stream(fitted, **args)
 
     async def apredict(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
         """`predict` while the event loop goes on. Cancelling stops the work."""
-        return await super().apredict(prompt, **await in_thread(lambda c: self._cut(prompt, prompt_args, c)))
+        with _unswallowed():
+            fitted, args = await in_thread(lambda c: self._with_room(prompt, prompt_args, c))
+            return await super().apredict(fitted, **args)
 
     async def astream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenAsyncGen:
         """`stream` while the event loop goes on."""
-        return await super().astream(prompt, **await in_thread(lambda c: self._cut(prompt, prompt_args, c)))
+        with _unswallowed():
+            fitted, args = await in_thread(lambda c: self._with_room(prompt, prompt_args, c))
+            return await super().astream(fitted, **args)
 
-    def _cut(self, prompt: BasePromptTemplate, arguments: dict[str, Any], cancellation: Cancellation) -> dict[str, Any]:
+    def structured_predict(
+        self, output_cls: type[Model], prompt: PromptTemplate, llm_kwargs: dict[str, Any] | None = None, **args: Any
+    ) -> Model:
+        """Answer a template by an object. The template is cut as `predict` and `chat` do, the schema is not.
+
+        Raises:
+            XL3MError: Template and schema exceed the reader's window even without what is cut.
+        """
+        with _unswallowed():
+            fitted, args = self._beside_schema(output_cls, prompt, llm_kwargs, args, Cancellation())
+            answer: Model = super().structured_predict(output_cls, fitted, llm_kwargs, **args)
+            return answer
+
+    def stream_structured_predict(
+        self, output_cls: type[Model], prompt: PromptTemplate, llm_kwargs: dict[str, Any] | None = None, **args: Any
+    ) -> Generator[Any, None, None]:
+        """`structured_predict`, as the object grows."""
+        with _unswallowed():
+            fitted, args = self._beside_schema(output_cls, prompt, llm_kwargs, args, Cancellation())
+            return super().stream_structured_predict(output_cls, fitted, llm_kwargs, **args)
+
+    async def astructured_predict(
+        self, output_cls: type[Model], prompt: PromptTemplate, llm_kwargs: dict[str, Any] | None = None, **args: Any
+    ) -> Model:
+        """`structured_predict` while the event loop goes on. Cancelling stops the work."""
+        with _unswallowed():
+            fitted, args = await in_thread(lambda c: self._beside_schema(output_cls, prompt, llm_kwargs, args, c))
+            answer: Model = await super().astructured_predict(output_cls, fitted, llm_kwargs, **args)
+            return answer
+
+    async def astream_structured_predict(
+        self, output_cls: type[Model], prompt: PromptTemplate, llm_kwargs: dict[str, Any] | None = None, **args: Any
+    ) -> AsyncGenerator[Any, None]:
+        """`stream_structured_predict` while the event loop goes on."""
+        with _unswallowed():
+            fitted, args = await in_thread(lambda c: self._beside_schema(output_cls, prompt, llm_kwargs, args, c))
+            return await super().astream_structured_predict(output_cls, fitted, llm_kwargs, **args)
+
+    def _with_room(
+        self, prompt: BasePromptTemplate, arguments: dict[str, Any], cancellation: Cancellation
+    ) -> tuple[BasePromptTemplate, dict[str, Any]]:
+        """Template and arguments, cut as far as the template's parts are known; else the prompt is fitted later."""
+        chosen, call = self._selected(prompt), self._call({}, cancellation)
+        arguments = self._cut(chosen, arguments, call)
+        if isinstance(chosen, ChatPromptTemplate):
+            return self._cut_messages(chosen, arguments, call)
+        return chosen, arguments
+
+    def _beside_schema(
+        self,
+        output_cls: type[BaseModel],
+        prompt: BasePromptTemplate,
+        llm_kwargs: dict[str, Any] | None,
+        arguments: dict[str, Any],
+        cancellation: Cancellation,
+    ) -> tuple[Any, dict[str, Any]]:
+        """Template and arguments that fit the window together with the schema, which LlamaIndex appends to them."""
+        schema = PydanticOutputParser(output_cls=output_cls).format("")
+        call = self._call(llm_kwargs or {}, cancellation, reserved=self._count(schema) + SEAM_TOKENS)
+        # In a copy, since LlamaIndex leaves the schema in the template that it is given.
+        chosen = self._selected(prompt).model_copy(update={"output_parser": None})
+        return self._cut_messages(chosen, self._cut(chosen, arguments, call), call)
+
+    def _selected(self, prompt: BasePromptTemplate) -> BasePromptTemplate:
+        return prompt.select(llm=self) if isinstance(prompt, SelectorPromptTemplate) else prompt
+
+    def _cut(self, prompt: BasePromptTemplate, arguments: dict[str, Any], call: _Call) -> dict[str, Any]:
         """The template's arguments, its retrieved text cut to the room that the rest leaves."""
-        chosen = prompt.select(llm=self) if isinstance(prompt, SelectorPromptTemplate) else prompt
-        known = {**chosen.kwargs, **arguments}
+        known = {**prompt.kwargs, **arguments}
         name = next((name for name in _CONTEXTS if isinstance(known.get(name), str)), None)
-        query = known.get("query_str")
-        if name is None or not isinstance(query, str) or not query.strip():
-            return arguments
-        call = self._call({})
-        window = self._reads - call.answer
-        if self._template_tokens(prompt, arguments) <= window:
+        query = _query(known)
+        if name is None or query is None or self._template_tokens(prompt, arguments) <= call.window.prompt:
             return arguments
         around = self._template_tokens(prompt, {**arguments, name: ""})
-        room = window - around - SEAM_TOKENS
+        room = call.window.prompt - around - SEAM_TOKENS
+        if isinstance(prompt, ChatPromptTemplate) and room < self.engine.segmenter.segment_tokens:
+            return arguments  # the other messages are too long as well, and are cut with it
         if room < 1:
             raise InputError(
-                f"The prompt takes {around} tokens without its retrieved text and the answer up to {call.answer}, but "
-                f"the reader's window is {self._reads} tokens. Shorten query or template, or lower max_new_tokens."
+                f"The prompt takes {around} tokens without its retrieved text and the answer up to "
+                f"{call.window.answer}, but the reader's window is {call.window.tokens} tokens. Shorten query or "
+                "template, or lower max_new_tokens."
             )
-        how: Choice = {**call.choice, "progress": cancellation}
-        context, _ = self.engine.key_context(known[name], query, room, self._count, **how)
+        context, _ = self.engine.key_context(known[name], query, room, self._count, **call.choice)
         return {**arguments, name: context.text}
+
+    def _cut_messages(
+        self, prompt: BasePromptTemplate, arguments: dict[str, Any], call: _Call
+    ) -> tuple[BasePromptTemplate, dict[str, Any]]:
+        """Template and arguments; where they exceed the window, a template of messages that are cut as in a chat."""
+        if self._template_tokens(prompt, arguments) <= call.window.prompt:
+            return prompt, arguments
+        query = _query({**prompt.kwargs, **arguments})
+        if query is not None and self._count(query) <= call.window.prompt // 4:  # else the question is in it
+            call = replace(call, fitting={**call.fitting, "question": call.fitting["question"] or query})
+        messages = prompt.format_messages(**arguments)
+        extended = self._extend_messages(messages)
+        fitted = self._fit_turns(turns_of(extended), call)
+        # LlamaIndex puts the system prompt before them once more.
+        return ChatPromptTemplate(with_texts(extended, fitted.texts)[len(extended) - len(messages) :]), {}
 
     def _template_tokens(self, prompt: BasePromptTemplate, arguments: dict[str, Any]) -> int:
         if not self.metadata.is_chat_model:
@@ -372,47 +463,46 @@ class XL3MLLM(EngineFields, CustomLLM):
     def _ready_prompt(
         self, prompt: str, formatted: bool, kwargs: Mapping[str, Any], cancellation: Cancellation
     ) -> _Ready:
-        call = self._call(kwargs)
+        call = self._call(kwargs, cancellation)
         wrap = (lambda text: text) if formatted else self._wrap
-        fitted, tokens = self._fit(prompt, wrap, formatted, call, cancellation)
+        fitted, tokens = self._fit(prompt, wrap, formatted, call)
         # A wrapped reader puts its own format around what is not formatted.
         text = fitted.prompt if self.llm is not None else wrap(fitted.prompt)
         return _Ready(call, {**fitted.info(), "prompt_tokens": tokens}, prompt=text)
 
-    def _fit(
-        self, prompt: str, wrap: Callable[[str], str], formatted: bool, call: _Call, cancellation: Cancellation
-    ) -> tuple[FittedPrompt, int]:
+    def _fit(self, prompt: str, wrap: Callable[[str], str], formatted: bool, call: _Call) -> tuple[FittedPrompt, int]:
         """The prompt that fits once it is wrapped, and its tokens when it is."""
+        if call.fitting["delimiter"] is None:
+            prompt = with_question(prompt, call.fitting["question"])
         tokens = self._count_prompt(wrap(prompt))
-        if tokens <= self._reads - call.answer:
+        if tokens <= call.window.prompt:
             return FittedPrompt(prompt, tokens), tokens
         around = self._count_prompt(wrap(""))
-        window = Window(self._reads - around, call.answer, self._count_prompt if formatted else self._count)
-        how: Choice = {**call.choice, "progress": cancellation}
-        fitted = fit_prompt(self.engine, prompt, window, **call.fitting, **how)
+        count = self._count_prompt if formatted else self._count
+        window = replace(call.window, tokens=call.window.tokens - around, count=count)
+        fitted = fit_prompt(self.engine, prompt, window, **call.fitting, **call.choice)
         return fitted, self._count_prompt(wrap(fitted.prompt))
 
     def _ready_chat(
         self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any], cancellation: Cancellation
     ) -> _Ready:
-        call = self._call(kwargs)
+        call = self._call(kwargs, cancellation)
         turns = turns_of(messages)
-        fitted = self._fit_turns(turns, call, cancellation)
+        fitted = self._fit_turns(turns, call)
         if self.llm is not None:
             return _Ready(call, fitted.info(), messages=with_texts(messages, fitted.texts))
         return _Ready(call, fitted.info(), prompt=self._render(turns, fitted.texts))
 
-    def _fit_turns(self, turns: Sequence[Turn], call: _Call, cancellation: Cancellation) -> FittedConversation:
-        window = Window(self._reads, call.answer, self._count)
-        how: Choice = {**call.choice, "progress": cancellation}
+    def _fit_turns(self, turns: Sequence[Turn], call: _Call) -> FittedConversation:
+        def count(texts: Sequence[str | None]) -> int:
+            return self._count_turns(turns, texts)
+
         question = call.fitting["question"]
-        return fit_conversation(
-            self.engine, turns, window, lambda texts: self._count_turns(turns, texts), question=question, **how
-        )
+        return fit_conversation(self.engine, turns, call.window, count, question=question, **call.choice)
 
     # ------------------------------------------------------------------------------------------ the reader
     @property
-    def _reader(self) -> Generator:
+    def _reader(self) -> Reader:
         if self.engine.reader is None:
             raise SettingError("This engine has no reader; pass llm= with a model that answers, or another engine.")
         return self.engine.reader
@@ -453,7 +543,7 @@ class XL3MLLM(EngineFields, CustomLLM):
 
     def _write(self, ready: _Ready, cancellation: Cancellation) -> CompletionResponseGen:
         """The own model's answer as it grows; at least one response, without leading whitespace."""
-        pieces = self._reader.complete(ready.prompt, max_new_tokens=ready.call.answer, **ready.call.options)
+        pieces = self._reader.complete(ready.prompt, max_new_tokens=ready.call.window.answer, **ready.call.options)
         known: dict[str, Any] = {"raw": ready.info, "additional_kwargs": ready.info}
         text = ""
         try:
@@ -470,17 +560,22 @@ class XL3MLLM(EngineFields, CustomLLM):
             yield CompletionResponse(text="", delta="", **known)
 
     # ------------------------------------------------------------------------------------------ settings of a call
-    def _call(self, kwargs: Mapping[str, Any]) -> _Call:
+    def _call(self, kwargs: Mapping[str, Any], cancellation: Cancellation | None = None, reserved: int = 0) -> _Call:
+        """What is asked for; `reserved` tokens of the window are left free."""
         given = {name: value for name, value in kwargs.items() if value is not None}
-        answer = self._answer_tokens(given)
+        window = Window(self._reads - reserved, self._answer_tokens(given), self._count)
         choice = _chosen(self.choice, given)
+        selector_of(**choice)
+        choice["progress"] = cancellation
         fitting = {name: given.pop(name, getattr(self, name, None)) for name in _FITTING}
+        if (last := fitting["question_tokens"]) is not None and (not isinstance(last, int) or last < 1):
+            raise SettingError(f"question_tokens is {last!r}; it must be a whole number, at least 1.")
         if self.llm is not None:
-            return _Call(answer, choice, fitting, {**self.reader_options, **given})
+            return _Call(window, choice, fitting, {**self.reader_options, **given})
         given = {name: value for name, value in given.items() if name not in ("max_new_tokens", "max_tokens")}
         stop = stop_strings(given.pop("stop", self.reader_options.get("stop", ())))
         sampling = _sampling(given.pop("temperature", self.temperature))
-        return _Call(answer, choice, fitting, {**self.reader_options, **sampling, **given, "stop": stop})
+        return _Call(window, choice, fitting, {**self.reader_options, **sampling, **given, "stop": stop})
 
     def _answer_tokens(self, kwargs: Mapping[str, Any]) -> int:
         asked = kwargs.get("max_new_tokens", kwargs.get("max_tokens", self.max_new_tokens))
@@ -491,17 +586,30 @@ class XL3MLLM(EngineFields, CustomLLM):
         return asked
 
     def _check(self) -> None:
-        reads, answer = self._reads, self._answer_tokens({})
-        _sampling(self.temperature)
+        window = self._call({}).window
         if self.llm is not None and self.temperature is not None:
             raise SettingError("temperature is for the own model; with llm=, set it on llm, or in reader_options.")
         if self.llm is None and self.reader_window is not None:
             raise SettingError("reader_window is for llm=; an own model's is set by model_options={'window': …}.")
-        if answer >= reads:
+        if window.prompt < 1:
             raise SettingError(
-                f"The answer may take {answer} tokens, but the reader's window is {reads} tokens and must hold the "
-                "prompt too; lower max_new_tokens."
+                f"The answer may take {window.answer} tokens, but the reader's window is {window.tokens} tokens and "
+                "must hold the prompt too; lower max_new_tokens."
             )
+
+
+@contextmanager
+def _unswallowed() -> Iterator[None]:
+    # LlamaIndex's synthesizers take a ValueError for an answer that cannot be parsed, and go on without it.
+    try:
+        yield
+    except (InputError, SettingError) as error:
+        raise XL3MError(str(error)) from error
+
+
+def _query(arguments: Mapping[str, Any]) -> str | None:
+    query = arguments.get("query_str")
+    return query if isinstance(query, str) and query.strip() else None
 
 
 def _chosen(fields: Choice, given: dict[str, Any]) -> Choice:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import deepcopy
 from typing import Any
 
 from llama_index.core.callbacks import CBEventType, EventPayload
@@ -14,9 +13,10 @@ from llama_index_instrumentation import get_dispatcher
 
 from xl3m_integrations.adapting import EngineFields
 from xl3m_integrations.assembly import SEPARATOR
-from xl3m_integrations.choice import Choice
+from xl3m_integrations.choice import Choice, selector_of
 from xl3m_integrations.concurrency import Cancellation, in_thread
 from xl3m_integrations.errors import InputError
+from xl3m_integrations.llama_index.copying import copied
 from xl3m_integrations.prompts import require_question
 from xl3m_integrations.types import Selection, Span
 
@@ -98,9 +98,16 @@ class XL3MPostprocessor(EngineFields, BaseNodePostprocessor):
 
     Events:
         `ReRankStartEvent` and `ReRankEndEvent`, and the callback event `RERANKING`.
+
+    Raises:
+        SettingError: A field is unknown to the engine or out of its range.
     """
 
     metadata_mode: MetadataMode = MetadataMode.NONE
+
+    def __init__(self, **fields: Any) -> None:
+        super().__init__(**fields)
+        selector_of(**self.choice)
 
     @classmethod
     def class_name(cls) -> str:
@@ -184,8 +191,8 @@ def _cut(source: NodeWithScore, scored: str, selection: Selection) -> NodeWithSc
 def _copied(node: BaseNode, marks: dict[str, Any]) -> BaseNode:
     """A copy with more metadata, which no model sees. Not a deep one: an index node may hold a whole query engine."""
     update = {
-        "metadata": deepcopy(node.metadata) | marks,
-        "relationships": deepcopy(node.relationships),
+        "metadata": copied(node.metadata) | marks,
+        "relationships": copied(node.relationships),
         "excluded_llm_metadata_keys": list(dict.fromkeys([*node.excluded_llm_metadata_keys, *marks])),
         "excluded_embed_metadata_keys": list(dict.fromkeys([*node.excluded_embed_metadata_keys, *marks])),
     }

@@ -6,15 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from llama_index.core.base.llms.types import (
-    AudioBlock,
+    CachePoint,
     ChatMessage,
     ChatResponse,
+    CitableBlock,
+    CitationBlock,
     CompletionResponse,
-    DocumentBlock,
-    ImageBlock,
     MessageRole,
     TextBlock,
-    VideoBlock,
+    ThinkingBlock,
+    ToolCallBlock,
 )
 from llama_index.core.llms.llm import LLM
 from llama_index.core.utils import get_tokenizer
@@ -68,20 +69,13 @@ def turns_of(messages: Sequence[ChatMessage]) -> list[Turn]:
     Raises:
         InputError: A message holds something else than text.
     """
-    for message in messages:
-        for block in message.blocks:
-            if isinstance(block, (ImageBlock, AudioBlock, VideoBlock, DocumentBlock)):
-                raise InputError(
-                    f"A {message.role.value} message holds {block.block_type} content, but XL3M reads text; leave it "
-                    "out, or put what it says into words."
-                )
-    return [Turn(_ROLES[message.role], message.content or "") for message in messages]
+    return [Turn(_ROLES[message.role], _text_of(message)) for message in messages]
 
 
 def with_texts(messages: Sequence[ChatMessage], texts: Sequence[str | None]) -> list[ChatMessage]:
     """The messages with other texts. One of which nothing was kept is left out, unless it is part of a tool call."""
     return [
-        message if text == (message.content or "") else _with_text(message, text or "")
+        message if text == _text_of(message) else _with_text(message, text or "")
         for message, text in zip(messages, texts, strict=True)
         if text is not None or message.additional_kwargs or _others(message)
     ]
@@ -91,8 +85,30 @@ def _with_text(message: ChatMessage, text: str) -> ChatMessage:
     return message.model_copy(update={"blocks": [TextBlock(text=text), *_others(message)]})
 
 
+def _text_of(message: ChatMessage) -> str:
+    return "\n".join(text for block in message.blocks if not _is_other(block) for text in _texts_of(block, message))
+
+
+def _texts_of(block: Any, message: ChatMessage) -> list[str]:
+    if isinstance(block, TextBlock):
+        return [block.text]
+    if isinstance(block, CitableBlock):
+        return [text for inner in block.content for text in _texts_of(inner, message)]
+    if isinstance(block, CitationBlock):
+        return _texts_of(block.cited_content, message)
+    raise InputError(
+        f"A {message.role.value} message holds {block.block_type} content, but XL3M reads text; leave it out, or put "
+        "what it says into words."
+    )
+
+
 def _others(message: ChatMessage) -> list[Any]:
-    return [block for block in message.blocks if not isinstance(block, TextBlock)]
+    return [block for block in message.blocks if _is_other(block)]
+
+
+def _is_other(block: Any) -> bool:
+    """Whether a block says nothing to a reader of text, but must stay where a model gets the messages themselves."""
+    return isinstance(block, (CachePoint, ThinkingBlock, ToolCallBlock))
 
 
 def as_chat(response: CompletionResponse) -> ChatResponse:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +20,16 @@ from llama_index.core.schema import (
 )
 
 from xl3m_integrations.adapting import EngineFields, HeldIndex
-from xl3m_integrations.choice import Choice
+from xl3m_integrations.choice import Choice, selector_of
 from xl3m_integrations.concurrency import Cancellation, in_thread
-from xl3m_integrations.engine import CACHE_BYTES, XL3M
-from xl3m_integrations.errors import InputError
+from xl3m_integrations.engine import CACHE_BYTES
+from xl3m_integrations.errors import InputError, SettingError
 from xl3m_integrations.index import cache_of
-from xl3m_integrations.prefilter import Prefilter
+from xl3m_integrations.llama_index.copying import copied
 from xl3m_integrations.prompts import require_question
 from xl3m_integrations.types import Selection
+
+_FORMAT = ("metadata_template", "metadata_separator", "text_template", "mimetype")  # of the nodes that have them
 
 
 class XL3MRetriever(BaseRetriever):
@@ -49,12 +50,12 @@ class XL3MRetriever(BaseRetriever):
             Documents or nodes, of any length. Empty ones are never found. They are not changed.
         similarity_top_k: int | None
             Find so many segments; neighbours that overlap are one result. None takes the best up to
-            where the scores drop most, as many as fit the model's window and eight at most.
+            where the scores drop most, as many as fit the model's window and eight at most. May be called `top_k`.
         xl3m: XL3M | None
             An engine to share with others. Instead of `model`.
         model: str | None
             Hub id or folder of a causal language model. None takes the bundled model.
-        model_options: dict | None
+        model_options: dict
             Arguments of `XL3M.from_pretrained`, such as `device` or `segment_tokens`.
         token_budget: int | None
             Instead of `similarity_top_k`: as many segments as fit so many tokens of the scoring model.
@@ -93,6 +94,10 @@ class XL3MRetriever(BaseRetriever):
         One `TextNode` per excerpt, best first, with the metadata of its document, `start_char_idx`, `end_char_idx` and
         the relationship `SOURCE`. Its id is made from the document's and the place, so that the same excerpt always
         has the same id. Scores are comparable within one call.
+
+    Raises:
+        InputError: A node is none.
+        SettingError: A setting is unknown to the engine or out of its range.
     """
 
     def __init__(
@@ -100,30 +105,20 @@ class XL3MRetriever(BaseRetriever):
         nodes: Sequence[BaseNode],
         *,
         similarity_top_k: int | None = None,
-        xl3m: XL3M | None = None,
-        model: str | None = None,
-        model_options: dict[str, Any] | None = None,
-        token_budget: int | None = None,
-        measure: str | None = None,
-        hops: int = 1,
-        prefilter: Prefilter | None = None,
         cache_bytes: int = CACHE_BYTES,
         cache_dir: str | Path | None = None,
         cache_dir_bytes: int | None = None,
         callback_manager: CallbackManager | None = None,
         verbose: bool = False,
+        **settings: Any,
     ) -> None:
         super().__init__(callback_manager=callback_manager, verbose=verbose)
-        self._settings = EngineFields(
-            xl3m=xl3m,
-            model=model,
-            model_options=model_options or {},
-            top_k=similarity_top_k,
-            token_budget=token_budget,
-            measure=measure,
-            hops=hops,
-            prefilter=prefilter,
-        )
+        if similarity_top_k is not None:
+            if settings.get("top_k") is not None:
+                raise SettingError("similarity_top_k and top_k were given; they are the same, pass one.")
+            settings["top_k"] = similarity_top_k
+        self._settings = EngineFields(**settings)
+        selector_of(**self._settings.choice)
         self._nodes = list(nodes)
         self._held = HeldIndex(cache_of(self._settings.engine.scorer, cache_bytes, cache_dir, cache_dir_bytes))
         wrong = next((node for node in self._nodes if not isinstance(node, BaseNode)), None)
@@ -150,7 +145,7 @@ class XL3MRetriever(BaseRetriever):
         if len(given) != len(texts):
             raise InputError(f"There are {len(texts)} texts but {len(given)} metadatas; pass one for each text.")
         pairs = zip(texts, given, strict=True)
-        return cls([Document(text=text, metadata=deepcopy(dict(known))) for text, known in pairs], **settings)
+        return cls([Document(text=text, metadata=copied(known)) for text, known in pairs], **settings)
 
     @classmethod
     def from_documents(cls, documents: Sequence[BaseNode], **settings: Any) -> XL3MRetriever:
@@ -189,12 +184,11 @@ def _excerpts(node: BaseNode, text: str, selection: Selection) -> Iterator[NodeW
             text=text[start:end],
             start_char_idx=start + base,
             end_char_idx=end + base,
-            metadata=deepcopy(node.metadata),
+            metadata=copied(node.metadata),
             excluded_llm_metadata_keys=list(node.excluded_llm_metadata_keys),
             excluded_embed_metadata_keys=list(node.excluded_embed_metadata_keys),
-            metadata_template=node.metadata_template,
-            metadata_separator=node.metadata_separator,
-            relationships={NodeRelationship.SOURCE: deepcopy(origin)},
+            relationships=copied({NodeRelationship.SOURCE: origin}),
+            **{name: getattr(node, name) for name in _FORMAT if hasattr(node, name)},
         )
         yield NodeWithScore(node=excerpt, score=max(inside))
 

@@ -8,17 +8,19 @@ from typing import Any
 import pytest
 from asking import LONG
 from llama_index.core import Document, MockEmbedding, VectorStoreIndex
-from llama_index.core.chat_engine import ContextChatEngine, SimpleChatEngine
+from llama_index.core.chat_engine import CondensePlusContextChatEngine, ContextChatEngine, SimpleChatEngine
 from llama_index.core.llms import ChatMessage
 from llama_index.core.memory import ChatMemoryBuffer
 from llama_index.core.node_parser import SentenceSplitter
+from llama_index.core.prompts import PromptTemplate
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.response_synthesizers import ResponseMode, get_response_synthesizer
 from llama_index.core.schema import NodeWithScore, TextNode
 from llama_index.core.workflow import Context, Event, StartEvent, StopEvent, Workflow, step
 from lockers import FACT, QUERY, RAIN
+from retrieving import Fixed
 
-from xl3m_integrations import XL3M
+from xl3m_integrations import XL3M, XL3MError
 from xl3m_integrations.llama_index import XL3MLLM, XL3MPostprocessor, XL3MRetriever
 
 MODES = [ResponseMode.COMPACT, ResponseMode.REFINE, ResponseMode.TREE_SUMMARIZE]
@@ -98,6 +100,45 @@ async def test_in_chat_engines(xl3m: XL3M, llm: XL3MLLM, read: list[Any]) -> Non
     assert response.source_nodes and QUERY in read[-1][0]
     assert "".join(context.stream_chat("And the red one?").response_gen)
     assert "And the red one?" in read[-1][0]
+
+
+REPORT = f"Here is my report:\n\n{RAIN * 300}"
+SMALL_TALK = ["It is a fine day, the ferry left on time, and we are all well and in a good mood."] * 20
+
+
+@pytest.mark.parametrize("engine", [ContextChatEngine, CondensePlusContextChatEngine])
+@pytest.mark.parametrize("turns", [[REPORT], SMALL_TALK], ids=["a pasted document", "many turns"])
+async def test_a_conversation_about_a_context_goes_on_however_long_it_is(
+    llm: XL3MLLM, read: list[Any], engine: Any, turns: list[str]
+) -> None:
+    history = [
+        ChatMessage(role=role, content=text)
+        for turn in turns
+        for role, text in (("user", turn), ("assistant", "Good to know."))
+    ]
+    retriever = Fixed([NodeWithScore(node=TextNode(text=LONG))])
+
+    def chat() -> Any:
+        memory = ChatMemoryBuffer.from_defaults(chat_history=list(history), llm=llm)
+        return engine.from_defaults(retriever, llm=llm, memory=memory)
+
+    for question in (QUERY, f"{REPORT}\n\n{QUERY}"):
+        assert "7781" in str(chat().chat(question))
+        assert QUERY in read[-1][0] and FACT in read[-1][0]
+    assert "7781" in "".join(chat().stream_chat(QUERY).response_gen)
+    assert "7781" in str(await chat().achat(QUERY))
+
+
+async def test_a_query_engine_tells_what_is_refused_instead_of_an_empty_response(llm: XL3MLLM) -> None:
+    nodes = [NodeWithScore(node=TextNode(text=LONG))]
+    template = PromptTemplate(f"{RAIN * 100}{{context_str}}{{query_str}}")
+    for streaming in (False, True):
+        synthesizer = get_response_synthesizer(llm=llm, text_qa_template=template, streaming=streaming)
+        with pytest.raises(XL3MError, match="Shorten query or template"):
+            str(synthesizer.synthesize(QUERY, nodes=nodes))
+        with pytest.raises(XL3MError, match="Shorten query or template"):
+            response: Any = await synthesizer.asynthesize(QUERY, nodes=nodes)
+            [piece async for piece in response.async_response_gen()]
 
 
 class Found(Event):

@@ -9,7 +9,7 @@ from asking import LONG, PROMPT
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
 from llama_index.core.llms import MockLLM
-from lockers import QUERY
+from lockers import FACT, QUERY
 from pydantic import ValidationError
 
 from xl3m_integrations import XL3M, InputError, SettingError
@@ -79,12 +79,23 @@ def test_question_delimiter_and_selection_may_be_given_in_a_call(xl3m: XL3M, rea
         llm.complete(PROMPT, delimiter="#####")
 
 
+def test_a_question_that_a_short_prompt_does_not_hold_is_asked_after_it(llm: XL3MLLM, read: list[Any]) -> None:
+    llm.complete(FACT, question=QUERY)
+    llm.complete(f"{FACT}\n\n{QUERY}")
+    llm.complete(f"{FACT}\n\n{QUERY}", question=QUERY)
+    assert read[0][0] == read[1][0] == read[2][0] and QUERY in read[0][0]
+
+
 def test_settings_that_cannot_be_meant_are_refused(xl3m: XL3M) -> None:
     for fields, message in (
         ({"max_new_tokens": 0}, "at least 1"),
         ({"max_new_tokens": 640}, "lower max_new_tokens"),
         ({"temperature": -1.0}, "negative"),
         ({"reader_window": 100}, "for llm="),
+        ({"top_k": 0}, "top_k"),
+        ({"top_k": 2, "token_budget": 100}, "alternatives"),
+        ({"measure": "foo"}, "Unknown measure"),
+        ({"question_tokens": 0}, "question_tokens"),
         ({"llm": MockLLM(), "temperature": 0.5}, "own model"),
     ):
         with pytest.raises(SettingError, match=message):
@@ -102,6 +113,8 @@ def test_bad_call_arguments_are_refused(llm: XL3MLLM) -> None:
         llm.complete("Hello", stop=[""])
     with pytest.raises(SettingError, match="negative"):
         llm.complete("Hello", temperature=-0.1)
+    with pytest.raises(SettingError, match="top_k"):
+        llm.complete("Hello", top_k=0)
 
 
 def test_the_metadata_tell_a_synthesizer_to_send_everything_at_once(llm: XL3MLLM) -> None:

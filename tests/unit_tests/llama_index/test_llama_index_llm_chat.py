@@ -7,9 +7,16 @@ from typing import Any
 
 import pytest
 from asking import MESSAGES, PROMPT
-from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole, TextBlock
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    CitableBlock,
+    DocumentBlock,
+    ImageBlock,
+    MessageRole,
+    TextBlock,
+)
 from llama_index.core.memory import ChatMemoryBuffer
-from lockers import QUERY, RAIN
+from lockers import FACT, QUERY, RAIN
 
 from xl3m_integrations import XL3M, InputError
 from xl3m_integrations.llama_index import XL3MLLM
@@ -64,6 +71,26 @@ def test_images_are_refused(llm: XL3MLLM) -> None:
     )
     with pytest.raises(InputError, match="image"):
         llm.chat([image])
+
+
+def test_the_text_of_citable_blocks_is_read(llm: XL3MLLM, read: list[Any]) -> None:
+    cited = [CitableBlock(title="Lockers", source="a.txt", content=FACT), TextBlock(text=QUERY)]
+    llm.chat([ChatMessage(role="user", blocks=cited)])
+    llm.chat([ChatMessage(role="user", content=f"{FACT}\n{QUERY}")])
+    assert read[0][0] == read[1][0]
+
+
+@pytest.mark.parametrize("inner", [ImageBlock(url="https://example.org/a.png"), DocumentBlock(data=b"x")])
+def test_what_is_no_text_within_a_citable_block_is_refused(llm: XL3MLLM, inner: Any) -> None:
+    cited = CitableBlock(title="Lockers", source="a.txt", content=[inner])
+    with pytest.raises(InputError, match=inner.block_type):
+        llm.chat([ChatMessage(role="user", blocks=[cited, TextBlock(text=QUERY)])])
+
+
+def test_a_question_that_a_short_chat_does_not_hold_is_asked_after_it(llm: XL3MLLM, read: list[Any]) -> None:
+    llm.chat([ChatMessage(role="user", content=FACT)], question=QUERY)
+    llm.chat([ChatMessage(role="user", content=f"{FACT}\n\n{QUERY}")])
+    assert read[0][0] == read[1][0]
 
 
 def test_a_chat_memory_never_trims_unless_it_is_given_a_limit(llm: XL3MLLM) -> None:

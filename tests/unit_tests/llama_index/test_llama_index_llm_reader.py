@@ -11,14 +11,17 @@ from asking import LONG, MESSAGES, PROMPT, TEMPLATE
 from llama_index.core.base.llms.types import (
     ChatMessage,
     ChatResponse,
+    CitableBlock,
     CompletionResponse,
     CompletionResponseGen,
     LLMMetadata,
     MessageRole,
+    ToolCallBlock,
 )
 from llama_index.core.llms import CustomLLM
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
-from lockers import FACT, QUERY
+from llama_index.core.prompts import ChatPromptTemplate
+from lockers import FACT, QUERY, RAIN
 from pydantic import Field
 
 from xl3m_integrations import XL3M, SettingError
@@ -103,6 +106,39 @@ def test_another_llm_gets_messages_with_what_was_selected(xl3m: XL3M) -> None:
     assert messages == before
     assert llm.predict(TEMPLATE, context_str=LONG, query_str=QUERY) == "red blue"
     assert llm.metadata.is_chat_model
+
+
+def test_another_llm_gets_blocks_that_fit_as_they_are_and_the_text_of_longer_ones(xl3m: XL3M) -> None:
+    reader = Recorder(chats=True)
+    llm = XL3MLLM(xl3m=xl3m, llm=reader)
+    short, long = (CitableBlock(title="Lockers", source="a.txt", content=text) for text in (FACT, LONG))
+    call = ToolCallBlock(tool_name="look", tool_kwargs={})
+    for cited in (short, long):
+        said = [ChatMessage(role="assistant", blocks=[call]), ChatMessage(role="tool", blocks=[cited])]
+        llm.chat([*said, ChatMessage(role="user", content=QUERY)])
+    whole, cut = reader.sent
+    assert whole[0].blocks == cut[0].blocks == [call] and whole[1].blocks == [short]
+    (text,) = cut[1].blocks
+    assert FACT in text.text and len(text.text) < len(LONG)
+
+
+@pytest.mark.parametrize("chats", [False, True])
+def test_another_llm_gets_a_chat_template_whose_messages_are_too_long_cut_message_by_message(
+    xl3m: XL3M, chats: bool
+) -> None:
+    reader = Recorder(chats=chats)
+    template = ChatPromptTemplate(
+        [
+            ChatMessage(role="system", content="Use this:\n{context_str}"),
+            *(ChatMessage(role="user", content=f"Day {day}: {RAIN}") for day in range(40)),
+            ChatMessage(role="user", content="{query_str}"),
+        ]
+    )
+    XL3MLLM(xl3m=xl3m, llm=reader).predict(template, context_str=LONG, query_str=QUERY)
+    (sent,) = reader.sent
+    text = "\n".join(message.content for message in sent) if chats else sent
+    assert FACT in text and QUERY in text and xl3m.scorer.tokenizer.count(text) <= reader.window - reader.answer
+    assert "Use this:" in text and f"Day 39: {RAIN.strip()}" in text
 
 
 def test_another_llms_own_format_is_kept(xl3m: XL3M) -> None:

@@ -11,7 +11,7 @@ from llama_index.core.prompts import ChatPromptTemplate, PromptTemplate, Selecto
 from llama_index.core.prompts.utils import is_chat_model
 from lockers import FACT, QUERY, RAIN
 
-from xl3m_integrations import InputError
+from xl3m_integrations import InputError, XL3MError
 from xl3m_integrations.llama_index import XL3MLLM
 
 
@@ -66,8 +66,19 @@ def test_a_template_without_context_is_fitted_as_a_prompt(llm: XL3MLLM, read: li
     assert QUERY in read[0][0] and len(read[0][0]) < len(LONG)
 
 
+async def test_a_question_longer_than_the_window_is_refused_so_that_a_synthesizer_hears_of_it(llm: XL3MLLM) -> None:
+    """LlamaIndex's turn a ValueError into an empty response."""
+    arguments = {"context_str": LONG, "query_str": RAIN * 100}
+    with pytest.raises(XL3MError, match="reader's window") as refused:
+        llm.predict(TEMPLATE, **arguments)
+    assert not isinstance(refused.value, ValueError) and isinstance(refused.value.__cause__, InputError)
+    with pytest.raises(XL3MError, match="reader's window"):
+        llm.stream(TEMPLATE, **arguments)
+    for waits in (llm.apredict(TEMPLATE, **arguments), llm.astream(TEMPLATE, **arguments)):
+        with pytest.raises(XL3MError, match="reader's window"):
+            await waits
+
+
 def test_a_question_longer_than_the_window_is_refused(llm: XL3MLLM) -> None:
-    with pytest.raises(InputError, match="reader's window"):
-        llm.predict(TEMPLATE, context_str=LONG, query_str=RAIN * 100)
     with pytest.raises(InputError, match="window"):
         llm.complete(LONG, question=RAIN * 100)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from threading import Lock
+from typing import Any
 
 import pytest
 from event_loop import ticks_during
-from llama_index.core.schema import Document, NodeRelationship, RelatedNodeInfo, TextNode
+from llama_index.core.schema import Document, MetadataMode, NodeRelationship, RelatedNodeInfo, TextNode
 from lockers import FACT, QUERY, RAIN, rain_around_the_fact
 
-from xl3m_integrations import XL3M, InputError
+from xl3m_integrations import XL3M, InputError, SettingError
 from xl3m_integrations.llama_index import XL3MRetriever
 
 
@@ -70,6 +72,46 @@ def test_inputs_are_not_mutated(xl3m: XL3M, documents: list[Document]) -> None:
         result.node.metadata.setdefault("tags", []).append("changed")
         result.node.relationships.clear()
     assert documents == before
+
+
+def test_excerpts_are_shown_as_their_document_is(xl3m: XL3M) -> None:
+    shown: dict[str, Any] = {
+        "text_template": "<{content}|{metadata_str}>",
+        "metadata_template": "{key}={value}",
+        "metadata_separator": ";",
+    }
+    for kind in (Document, TextNode):
+        node = kind(text=FACT, metadata={"source": "f", "page": 1}, excluded_llm_metadata_keys=["page"], **shown)
+        (found,) = XL3MRetriever([node], xl3m=xl3m).retrieve(QUERY)
+        assert found.node.get_content(MetadataMode.LLM) == f"<{FACT}|source=f>"
+        assert found.node.get_content(MetadataMode.EMBED) == f"<{FACT}|source=f;page=1>"
+
+
+def test_top_k_is_another_name_of_similarity_top_k(xl3m: XL3M) -> None:
+    texts = [RAIN * 40, rain_around_the_fact(30)]
+    found = XL3MRetriever.from_texts(texts, top_k=1, xl3m=xl3m).retrieve(QUERY)
+    same = XL3MRetriever.from_texts(texts, similarity_top_k=1, xl3m=xl3m).retrieve(QUERY)
+    assert [result.text for result in found] == [result.text for result in same] and len(found) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"top_k": 1, "similarity_top_k": 1}, "the same"),
+        ({"top_k": 0}, "top_k is 0"),
+        ({"similarity_top_k": 1, "token_budget": 100}, "alternatives"),
+        ({"measure": "foo"}, "Unknown measure"),
+    ],
+)
+def test_settings_that_cannot_be_meant_are_refused(xl3m: XL3M, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        XL3MRetriever.from_texts([FACT], xl3m=xl3m, **settings)
+
+
+def test_metadata_that_cannot_be_copied_are_shared(xl3m: XL3M) -> None:
+    lock = Lock()
+    (found,) = XL3MRetriever.from_texts([FACT], [{"lock": lock}], xl3m=xl3m).retrieve(QUERY)
+    assert found.node.metadata["lock"] is lock
 
 
 def test_nothing_to_find_gives_nothing(xl3m: XL3M) -> None:

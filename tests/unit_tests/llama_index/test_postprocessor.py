@@ -111,6 +111,15 @@ def test_inputs_are_not_mutated_and_share_nothing_with_the_output(xl3m: XL3M, no
     assert nodes == before
 
 
+def test_metadata_that_cannot_be_copied_are_shared(xl3m: XL3M) -> None:
+    metadata = {"lock": threading.Lock(), "tags": ["x"]}
+    source = RelatedNodeInfo(node_id="doc-1", metadata=metadata)
+    node = TextNode(text=FACT, metadata=metadata, relationships={NodeRelationship.SOURCE: source})
+    (found,) = XL3MPostprocessor(xl3m=xl3m).postprocess_nodes([NodeWithScore(node=node)], query_str=QUERY)
+    assert found.node.metadata["lock"] is metadata["lock"] and found.node.ref_doc_id == "doc-1"
+    assert found.node.metadata["tags"] is not metadata["tags"]
+
+
 def test_twice_in_a_row_leaves_one_set_of_marks(xl3m: XL3M, nodes: list[NodeWithScore]) -> None:
     postprocessor = XL3MPostprocessor(xl3m=xl3m, top_k=2)
     once = postprocessor.postprocess_nodes(nodes, query_str=QUERY)
@@ -176,9 +185,13 @@ def test_an_empty_list_gives_an_empty_list(xl3m: XL3M) -> None:
     assert XL3MPostprocessor(xl3m=xl3m).postprocess_nodes([], query_str=QUERY) == []
 
 
-def test_bad_settings_are_refused(xl3m: XL3M, nodes: list[NodeWithScore]) -> None:
+def test_bad_settings_are_refused(xl3m: XL3M) -> None:
     with pytest.raises(SettingError, match="at least 1"):
-        XL3MPostprocessor(xl3m=xl3m, top_k=0).postprocess_nodes(nodes, query_str=QUERY)
+        XL3MPostprocessor(xl3m=xl3m, top_k=0)
+    with pytest.raises(SettingError, match="alternatives"):
+        XL3MPostprocessor(xl3m=xl3m, top_k=2, token_budget=100)
+    with pytest.raises(SettingError, match="Unknown measure"):
+        XL3MPostprocessor(xl3m=xl3m, measure="foo")
     with pytest.raises(ValidationError, match="not both"):
         XL3MPostprocessor(xl3m=xl3m, model="some/model")
     with pytest.raises(ValidationError, match="topk"):
