@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 
 from xl3m_integrations.errors import SettingError
 from xl3m_integrations.types import Certainty, KeyContext, ScoredSegment, Span
@@ -26,6 +26,7 @@ def assemble(
     cut: Callable[[int, int], str],
     fits: Callable[[str], bool] | None = None,
     certainty: Certainty | None = None,
+    foremost: Container[int] = (),
 ) -> KeyContext:
     """Splice segments in document order.
 
@@ -35,11 +36,12 @@ def assemble(
         fits: Whether a text is within the reader's budget; None means any is. Where not all segments fit, the best are
             taken, by rank, as many as do; never a part of one.
         certainty: Handed on.
+        foremost: Indexes of segments that are taken before all others, whatever their rank.
 
     Raises:
         SettingError: Not even the best segment fits.
     """
-    ranked = sorted(segments, key=lambda segment: segment.rank)
+    ranked = sorted(segments, key=lambda segment: (segment.index not in foremost, segment.rank))
 
     def text_of(count: int) -> str:
         return SEPARATOR.join(cut(start, end) for start, end in merged_spans(ranked[:count]))

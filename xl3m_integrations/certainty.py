@@ -442,6 +442,11 @@ def get_measure(measure: str | Measure | None) -> Measure:
     if measure is None:
         return MEASURES[DEFAULT_MEASURE]
     if not isinstance(measure, str):
+        missing = [
+            name for name in ("name", "needs", "columns", "asks", "evidence", "score") if not hasattr(measure, name)
+        ]
+        if missing:
+            raise SettingError(f"The measure {measure!r} has no {', '.join(missing)}; see the protocol Measure.")
         return measure
     if measure not in MEASURES:
         known: Sequence[str] = sorted(MEASURES)

@@ -64,8 +64,9 @@ def selector_of(
         SettingError: Something of it is unknown or out of its range.
     """
     get_measure(measure)
-    if keep_first < 0 or keep_last < 0:
-        raise SettingError(f"keep_first is {keep_first} and keep_last is {keep_last}; neither may be negative.")
+    for name, kept in (("keep_first", keep_first), ("keep_last", keep_last)):
+        if not isinstance(kept, int) or kept < 0:
+            raise SettingError(f"{name} is {kept!r}; it must be a whole number, not negative.")
     if not isinstance(hops, int) or hops < 1:
         raise SettingError(f"hops is {hops!r}; it must be a whole number, at least 1.")
     if prefilter is not None and not callable(prefilter):

@@ -40,7 +40,7 @@ class Document:
     def __init__(self, text: Text) -> None:
         if isinstance(text, Path):
             text = _file(text)
-        if not isinstance(text, str) and (isinstance(text, (bytes, bytearray)) or not isinstance(text, Iterable)):
+        if not isinstance(text, str) and (isinstance(text, (bytes, bytearray, dict)) or not isinstance(text, Iterable)):
             raise InputError(f"The document is a {type(text).__name__}; pass a str, a Path, or an iterable of str.")
         self._whole = text if isinstance(text, str) else None
         self._pieces = iter(()) if isinstance(text, str) else iter(text)

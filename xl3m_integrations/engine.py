@@ -6,7 +6,7 @@ The engine owns the defaults and the order of the stages; each stage is a module
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -385,13 +385,13 @@ class XL3M:
         Raises:
             InputError: See `answer`.
         """
-        limit, stops = self._limit(max_new_tokens), stop_strings(stop)
+        limit, stops, all_asked = self._limit(max_new_tokens), stop_strings(stop), _listed(questions)
         reader, options = self._reader(), reader_options or {}
         answers = []
-        read = self._read_for(text, _listed(questions), limit, how)
-        for question, (context, selected) in zip(questions, read, strict=True):
+        read = self._read_for(text, all_asked, limit, how)
+        for question, (context, selected) in zip(all_asked, read, strict=True):
             if selected is None:
-                context = replace(context, certainty=self._certainty(context.text, question))
+                context = replace(context, certainty=self._certainty(context.text, question, how.get("measure")))
             asked = _asked(question, selected)
             pieces = reader.stream(context.text, asked, max_new_tokens=limit, stop=stops, **options)
             answers.append(
@@ -422,11 +422,12 @@ class XL3M:
         yield from self._reader().stream(context.text, asked, max_new_tokens=limit, stop=stop_strings(stop), **options)
 
     # ------------------------------------------------------------------------------------------ what they share
-    def _certainty(self, text: str, question: str) -> Certainty | None:
+    def _certainty(self, text: str, question: str, measure: str | Measure | None) -> Certainty | None:
         """For a text that was read whole, from its segments."""
-        if getattr(self.measure, "second", None) is None:
+        chosen = self.measure if measure is None else get_measure(measure)
+        if getattr(chosen, "second", None) is None:
             return None
-        return score([Document(text)], question, self.measure, self.segmenter, self.scorer).certainty
+        return score([Document(text)], question, chosen, self.segmenter, self.scorer).certainty
 
     def _read_for(
         self, text: Text | Document, questions: Sequence[str], limit: int, how: Choice
@@ -474,6 +475,7 @@ class XL3M:
     ) -> list[tuple[KeyContext, Selection | None]]:
         document = Document.of(text)
         asked = selector_of(**how)
+        first, last = how.get("keep_first", 0), how.get("keep_last", 0)
         one_look = asked is None and how.get("hops", 1) == 1
         whole = [_beginning_that_fits(document, room, count) if one_look else None for room in rooms]
         too_long = [question for question, fitting in zip(questions, whole, strict=True) if fitting is None]
@@ -484,12 +486,14 @@ class XL3M:
                 contexts.append((KeyContext(fitting, ((0, len(fitting)),)), None))
                 continue
             selected = next(selections)
-            context = _spliced(selected, document, room, count)
-            if context.dropped and asked is not None:
+            total = len(selected.scores)
+            ends = {*range(first), *range(total - last, total)}
+            context = _spliced(selected, document, room, count, ends)
+            if context.dropped and (asked is not None or ends):
                 warnings.warn(
                     f"{len(context.dropped)} of {len(selected.segments)} kept segments do not fit the {room} tokens "
-                    "that the reader has room for and were left out, the least certain first (see "
-                    "key_context.dropped).",
+                    "that the reader has room for and were left out, the least certain first and those of keep_first "
+                    "and keep_last in the end (see key_context.dropped).",
                     stacklevel=5,
                 )
             contexts.append((context, selected))
@@ -519,10 +523,10 @@ class XL3M:
         return limit
 
 
-def _listed(questions: Sequence[str]) -> Sequence[str]:
+def _listed(questions: Iterable[str]) -> list[str]:
     if isinstance(questions, str):
         raise InputError("questions is one string; pass a list of questions, or ask one with select() or answer().")
-    return questions
+    return list(questions)
 
 
 def _beginning_that_fits(document: Document, room: int, count: Callable[[str], int]) -> str | None:
@@ -531,10 +535,12 @@ def _beginning_that_fits(document: Document, room: int, count: Callable[[str], i
     return text if text is not None and text.strip() and count(text) <= room else None
 
 
-def _spliced(selected: Selection, document: Document, room: int, count: Callable[[str], int]) -> KeyContext:
-    """The key context with as many of the kept segments as fit beside what earlier hops found."""
+def _spliced(
+    selected: Selection, document: Document, room: int, count: Callable[[str], int], ends: set[int]
+) -> KeyContext:
+    """The key context with as many of the kept segments as fit beside what earlier hops found; `ends` before others."""
     left = room - (count(selected.lead) if selected.lead else 0)
-    return assemble(selected.segments, document.slice, lambda text: count(text) <= left, selected.certainty)
+    return assemble(selected.segments, document.slice, lambda text: count(text) <= left, selected.certainty, ends)
 
 
 def _asked(question: str, selected: Selection | None) -> str:

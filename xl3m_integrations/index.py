@@ -99,17 +99,21 @@ def cache_of(scorer: Scorer, cache_bytes: int, cache_dir: str | Path | None, cac
     return KVCache(cache_bytes, KVFiles(cache_dir, scorer.fingerprint, cache_dir_bytes))
 
 
+_HEAD = 32  # segments at the beginning of a pass that tell whether it goes over the whole index
+
+
 class _KeepingScorer:
     """A scorer that keeps what it computes for the segments of an index.
 
-    Only passes over the whole index add something. A second look at the best segments makes use of what is there; what
-    it would add depends on the question, and would push out what the next pass needs.
+    Only passes over the whole index add something. A second look at the best segments, or a pass over those that a
+    prefilter keeps, makes use of what is there; what it would add depends on the question, and would push out what the
+    next pass needs.
     """
 
     def __init__(self, scorer: SharingScorer, cache: KVCache, first: Document) -> None:
         self._scorer = scorer
         self._cache = cache
-        self._first = next(first.prepared.segments(first)) if first.prepared else None
+        self._first = list(islice(first.prepared.segments(first), _HEAD)) if first.prepared else []
 
     @property
     def window(self) -> int:
@@ -145,7 +149,7 @@ class _KeepingScorer:
     ) -> Iterator[tuple[Segment, tuple[Evidence, ...]]]:
         """See `SharingScorer.evidence_many`."""
         source = iter(segments)
-        head = list(islice(source, 1))
-        whole = self._first is not None and head[:1] == [self._first]
+        head = list(islice(source, _HEAD))
+        whole = bool(head) and head[: len(self._first)] == self._first
         keep = self._cache if whole else HeldRows(self._cache)
         return evidence_many(self._scorer, chain(head, source), questions, measure, keep)

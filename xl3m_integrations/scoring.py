@@ -84,6 +84,11 @@ class Scored:
         """Score all segments, and let `scorer` look again at the best of them where the measure does so."""
         read = torch.tensor([row for row, was_read in enumerate(self._read) if was_read], dtype=torch.long)
         scores = self._measure.score(self._table()[read])
+        if scores.shape != read.shape or not scores.isfinite().all():
+            raise SettingError(
+                f"The measure {self._measure.name!r} must give {len(read)} segments a finite score each; it gave "
+                f"scores of shape {list(scores.shape)}, {int((~scores.isfinite()).sum())} of them not finite."
+            )
         if self._lexical:
             scores = standardised(scores) + self._lexical * standardised(self._shared_words(read, question))
         second: SecondLook | None = getattr(self._measure, "second", None)

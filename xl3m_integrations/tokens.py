@@ -118,9 +118,9 @@ class TextTokenizer:
         tokens are then too small.
         """
         for character in set(text) - self._known:
-            self._known.add(character)
             if not character.isspace() and self._drops(character):
                 self._unknown[ord(character)] = " "
+            self._known.add(character)  # last, since other threads then rely on it
         return text.translate(self._unknown)
 
     def _continuation(self, text: str) -> tuple[Encoding, int]:

@@ -125,8 +125,9 @@ def test_hops_must_be_a_whole_number(xl3m: XL3M, hops):
 
 
 @pytest.mark.parametrize("measure", ["blend", "entropy", "answer_entropy"])
-def test_a_text_without_sentences_is_asked_once_with_a_warning(xl3m: XL3M, measure: str):
+def test_a_text_without_sentences_ends_the_hops_with_a_warning(xl3m: XL3M, measure: str):
     digits = "".join(random.Random(1).choices("0123456789", k=6_000))
-    with pytest.warns(UserWarning, match="No sentence that could lead to hop 1 of 3"):
-        found = xl3m.select(digits, "Which?", hops=3, top_k=2, measure=measure)
-    assert found.segments == xl3m.select(digits, "Which?", top_k=2, measure=measure).segments
+    with pytest.warns(UserWarning, match="No sentence that could lead to hop"):
+        found = xl3m.select(digits, "Which?", hops=4, top_k=2, measure=measure)
+    assert [segment.text for segment in found.segments] == [digits[s.start : s.end] for s in found.segments]
+    assert len(found.segments) == 2

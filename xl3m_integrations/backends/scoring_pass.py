@@ -12,7 +12,7 @@ from transformers.cache_utils import DynamicLayer
 from xl3m_integrations.backends.base import Evidence
 from xl3m_integrations.backends.batching import packed
 from xl3m_integrations.certainty import Measure, Needs, Observation
-from xl3m_integrations.errors import InputError, ScoringError, XL3MError
+from xl3m_integrations.errors import InputError, ScoringError, SettingError, XL3MError
 from xl3m_integrations.prompts import QuestionPrompt
 from xl3m_integrations.tokens import TextTokenizer
 from xl3m_integrations.types import Segment
@@ -117,6 +117,12 @@ class ScoringPass:
                 "dtype='float32' (float16 overflows in some models), or check its weights."
             )
         evidence = self._measure.evidence(seen)
+        columns = self._measure.columns
+        if evidence.dim() != 2 or len(evidence) != len(segments) or (columns and evidence.shape[1] != len(columns)):
+            raise SettingError(
+                f"The measure {self._measure.name!r} gave evidence of shape {list(evidence.shape)} for {len(segments)} "
+                f"segments; it must be [{len(segments)}, {len(columns) or 'any'}], a number for each of its columns."
+            )
         return [tuple(row) for row in evidence.tolist()]
 
     def _read(self, rows: Sequence[Sequence[int]]) -> tuple[Any, Tensor]:

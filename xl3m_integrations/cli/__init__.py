@@ -6,7 +6,9 @@ Exit codes: 0 where the run succeeded, 1 where it failed, 2 where it was called 
 from __future__ import annotations
 
 import json
+import os
 import random
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -82,9 +84,12 @@ def reported(command: Callable[P, None]) -> Callable[P, None]:
                 warnings.simplefilter("always", UserWarning)
                 command(*args, **kwargs)
             for note in given:
-                err.print(f"Note: {note.message}", markup=False, soft_wrap=True)
+                err.print(visible(f"Note: {note.message}"), markup=False, soft_wrap=True)
         except (typer.Exit, typer.BadParameter):
             raise
+        except BrokenPipeError:  # who reads it, such as `head`, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor may the flush at exit complain
+            raise typer.Exit(1) from None
         except KeyboardInterrupt:
             err.print("Interrupted.")
             raise typer.Exit(130) from None
@@ -94,7 +99,7 @@ def reported(command: Callable[P, None]) -> Callable[P, None]:
             known = isinstance(error, XL3MError)
             message = str(error) if known else f"{type(error).__name__}: {error} (--debug shows where)"
             err.print("[bold red]Error:[/] ", end="")
-            err.print(message, markup=False, highlight=False, soft_wrap=True)
+            err.print(visible(message), markup=False, highlight=False, soft_wrap=True)
             raise typer.Exit(2 if isinstance(error, SettingError) else 1) from None
 
     return run

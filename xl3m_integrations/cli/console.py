@@ -71,17 +71,21 @@ def _excerpt(text: str, around: str, width: int = 64) -> str:
 
 
 def visible(text: str) -> str:
-    """`text` with control characters replaced by their pictures, so that no document drives the terminal."""
+    """`text` with controls of terminal and writing direction replaced, so that no document drives the terminal."""
     return text.translate(_CONTROL_PICTURES)
 
 
-_CONTROL_PICTURES = {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\t\n\r"} | {0x7F: "\u2421"}
+_CONTROL_PICTURES: dict[int, str] = {
+    **{code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\t\n\r"},
+    **dict.fromkeys((*range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)), "\ufffd"),
+    0x7F: "\u2421",
+}
 
 
 def show_context(context: KeyContext, sources: Sources) -> None:
     """The passages of a key context, each under its file and place."""
     for source in sources.cited(context.spans):
-        place = Text(f"{source.file}, characters {source.start:,} to {source.end:,}")
+        place = Text(f"{visible(source.file)}, characters {source.start:,} to {source.end:,}")
         out.rule(place, align="left", style="dim")
         out.print(visible(source.text.strip()), markup=False, soft_wrap=True)
     if context.segments:
@@ -95,7 +99,7 @@ def show_reused(selection: Selection | None, journal: str | None) -> None:
     """How many of the scores were taken from the journal."""
     if selection is not None and journal is not None:
         reused = f"{selection.reused:,} of {len(selection.scores):,} segments"
-        err.print(f"{reused} taken from {journal}, the others added to it.", markup=False, soft_wrap=True)
+        err.print(f"{reused} taken from {visible(journal)}, the others added to it.", markup=False, soft_wrap=True)
 
 
 def show_certainty(certainty: Certainty | None) -> None:

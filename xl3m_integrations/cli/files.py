@@ -11,6 +11,7 @@ from typing import Any
 
 import typer
 
+from xl3m_integrations.cli.console import visible
 from xl3m_integrations.errors import InputError, SettingError
 from xl3m_integrations.types import Span
 
@@ -67,6 +68,7 @@ def _expanded(names: list[str]) -> Iterator[str]:
             yield from found
         else:
             kind = "is a folder" if Path(name).is_dir() else "does not exist, and no file matches it as a glob"
+            name = visible(name)
             raise typer.BadParameter(f"{name} {kind}; give text files, globs in quotes, or - for standard input.")
 
 

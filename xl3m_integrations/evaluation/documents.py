@@ -10,6 +10,7 @@ from itertools import cycle
 from xl3m_integrations.bundled import corpus
 from xl3m_integrations.bundled.corpus import Fact, Prose, Rng
 from xl3m_integrations.engine import XL3M
+from xl3m_integrations.errors import SettingError
 from xl3m_integrations.types import Span
 
 Pieces = Iterator[str]  # endless; each piece ends with the space or line end that separates it from the next
@@ -115,6 +116,9 @@ def filler(rng: Rng) -> Pieces:
         yield from (f"{sentence} " for sentence in corpus.filler(rng, DECOY_EVERY))
 
 
+_SENTENCE_ENDS = (". ", ".\n", "\n\n", "\u3002", "\uff01", "\uff1f")
+
+
 def running_text(texts: Sequence[str]) -> Background:
     """The texts as they stand, one after the other from a random place on, over and over."""
     whole = "\n\n".join(text.strip() for text in texts) + "\n\n"
@@ -130,11 +134,10 @@ def running_text(texts: Sequence[str]) -> Background:
 
 
 def _sentence_end(text: str, at: int, longest: int = 1_000) -> int:
-    """The offset after the next ". " or blank line, or after the next space behind `longest` characters."""
-    found = [text.find(mark, at, at + longest) + len(mark) for mark in (". ", ".\n", "\n\n")]
-    ends = [end for end in found if end > at + 1]
-    space = text.find(" ", at + longest)
-    return min(ends, default=len(text) if space < 0 else space + 1)
+    """The offset after the next sentence or blank line; else after the last space of `longest` characters, or these."""
+    near = text[at : at + longest]
+    found = (near.find(mark) + len(mark) for mark in _SENTENCE_ENDS if mark in near)
+    return at + min((end for end in found if end > 1), default=near.rfind(" ") + 1 or len(near))
 
 
 def among(pieces: Pieces, decoys: Iterator[Needle]) -> Pieces:
@@ -155,11 +158,16 @@ class Material:
 
     Args:
         xl3m: The engine.
-        texts: Real text to use as background; empty for generated text.
+        texts: Real text to use as background; none for generated text.
+
+    Raises:
+        SettingError: There are texts, but nothing in them.
     """
 
     def __init__(self, xl3m: XL3M, texts: Sequence[str] = ()) -> None:
         self.xl3m = xl3m
+        if texts and not any(text.strip() for text in texts):
+            raise SettingError("The haystack is empty; give texts that hold something, or none for generated text.")
         texts = [text for text in texts if text.strip()]
         self.prose = Prose(texts) if texts else None
         self._running = running_text(texts) if texts else None

@@ -28,7 +28,7 @@ def load_rows(path: str | Path) -> list[Example]:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         rows = json.loads(text) if text.lstrip().startswith("[") else [json.loads(line) for line in _lines(text)]
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as rows of JSON: {error}. Write one JSON object a line.") from error
@@ -55,11 +55,15 @@ def _lines(text: str) -> Iterator[str]:
 
 def _example(row: Mapping[str, Any], task: str, number: int) -> Example:
     docs = [row["docs"]] if isinstance(row["docs"], str) else [str(doc) for doc in row["docs"]]
-    answers = [row["answers"]] if isinstance(row["answers"], str) else [str(answer) for answer in row["answers"]]
+    given = [row["answers"]] if isinstance(row["answers"], str) else list(row["answers"])
+    answers = [str(answer) for answer in given if answer is not None and str(answer).strip()]
     answerable = bool(row.get("answerable", True))
     gold = [row["gold"]] if isinstance(row["gold"], int) else list(row["gold"])
-    if not str(row["question"]).strip() or not any(doc.strip() for doc in docs) or answerable != bool(answers):
+    nothing = not str(row["question"]).strip() or not any(doc.strip() for doc in docs)
+    if nothing or answerable != bool(answers) or len(answers) < len(given):
         raise ValueError("question, docs or answers are empty")
+    if any(at < 0 for at in gold):
+        raise ValueError(f"gold is {gold}; the first passage is number 0")
     starts = [0]
     for doc in docs:
         starts.append(starts[-1] + len(doc) + len(SEPARATOR))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -96,8 +97,13 @@ def evaluate(
     records: list[Record] = []
     done = 0
     with suppress(KeyboardInterrupt):
-        for make in _in_time(plan, time_limit, progress):
-            records += _asked(cut, make(), contestants, left_out, unanswerable=unanswerable)
+        for label, make in _in_time(plan, time_limit, progress):
+            try:
+                records += _asked(cut, make(), contestants, left_out, unanswerable=unanswerable)
+            except XL3MError as error:
+                if not records:
+                    raise  # of settings with which none can be asked
+                warnings.warn(f"An example of {label} could not be asked and is left out: {error}", stacklevel=2)
             done += 1
     settings = _engine_settings(xl3m, top_k, max_new_tokens) | {
         "tasks": [task.name for task in chosen] + sorted({row.task for row in rows}),
@@ -144,8 +150,8 @@ def _plan(
 
 def _in_time(
     plan: Plan, time_limit: float | None, progress: Callable[[EvaluationProgress], None] | None
-) -> Iterator[Callable[[], Example]]:
-    """What makes each example, until the time is up."""
+) -> Iterator[tuple[str, Callable[[], Example]]]:
+    """What each example is, and what makes it, until the time is up."""
     began = time.monotonic()
     for done, (label, make) in enumerate(plan):
         seconds = time.monotonic() - began
@@ -153,7 +159,7 @@ def _in_time(
             return
         if progress is not None:
             progress(EvaluationProgress(done, len(plan), label, seconds))
-        yield make
+        yield label, make
 
 
 def _maker(task: Task, material: Material, tokens: int, number: int, seed: int) -> Callable[[], Example]:
@@ -220,8 +226,9 @@ def _run(asked: Asked, methods: Sequence[Method], left_out: dict[str, str]) -> I
             outcome = method.run(asked)
         except NotApplicable as reason:
             left_out.setdefault(method.name, str(reason))
-        except XL3MError as error:
-            yield Record(**_about(asked, method), error=str(error))
+        except Exception as error:  # of a method of one's own, or of what it is built on; the others go on
+            what = str(error) if isinstance(error, XL3MError) else f"{type(error).__name__}: {error}"
+            yield Record(**_about(asked, method), error=what)
         else:
             yield Record(**_about(asked, method), **_found(asked, outcome))
 

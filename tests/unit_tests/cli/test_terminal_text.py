@@ -58,8 +58,10 @@ def test_markup_in_a_demonstration_is_text(model: str, said: str, monkeypatch: p
 
 
 def test_a_documents_control_characters_do_not_reach_the_terminal(tmp_path: Path, model: str) -> None:
-    file = tmp_path / "a.txt"
-    file.write_text("red \x1b[31m alert \x07 " * 20, encoding="utf-8")
+    file = tmp_path / "a\x1b[31m.txt"
+    file.write_text("red \x1b[31m alert \x07 and \x9b31m or \u202e turned " * 20, encoding="utf-8")
     result = run("select", str(file), "-q", "What?", "--model", model)
     assert result.exit_code == 0
-    assert "\x1b[31m" not in result.output and "\x07" not in result.output and "␛[31m" in result.output
+    assert not any(control in result.output for control in "\x1b\x07\x9b\u202e") and "␛[31m" in result.output
+    result = run("select", str(file) + "x", "-q", "What?", "--model", model)
+    assert result.exit_code != 0 and "\x1b" not in result.output

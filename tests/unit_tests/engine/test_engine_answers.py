@@ -128,3 +128,24 @@ def test_scorer_and_reader_may_be_different_models():
     assert answer.selection.scores == pytest.approx(alone.scores, abs=1e-4)
     said = "".join(reader.stream(answer.key_context.text, QUESTION, max_new_tokens=xl3m.max_new_tokens))
     assert answer.text == said.strip()
+
+
+def test_the_ends_that_are_asked_for_are_read_before_better_segments(xl3m: XL3M):
+    with pytest.warns(UserWarning, match="kept segments do not fit"):
+        answer = xl3m.answer(TEXT, QUESTION, keep_first=6, keep_last=1)
+    assert answer.selection is not None
+    last = len(answer.selection.scores) - 1
+    kept = {segment.index for segment in answer.key_context.segments}
+    assert {*range(6), last} <= kept or kept <= {*range(6), last}
+    assert answer.key_context.dropped
+
+
+def test_the_certainty_of_a_short_text_is_the_measures(xl3m: XL3M):
+    assert xl3m.answer("A short text.", QUESTION).certainty is not None
+    assert xl3m.answer("A short text.", QUESTION, measure="entropy").certainty is None
+
+
+def test_questions_may_come_from_an_iterator(xl3m: XL3M):
+    asked = [QUESTION, "Who?"]
+    for text in (TEXT, "A short text."):
+        assert [a.text for a in xl3m.answer_many(text, iter(asked))] == [xl3m.answer(text, q).text for q in asked]

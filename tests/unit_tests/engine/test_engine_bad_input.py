@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import torch
 from models import QUESTION, TEXT, WINDOW, make_backend
 
 from xl3m_integrations import XL3M, InputError, SettingError, TopK
+from xl3m_integrations.certainty import Entropy
 
 LONG_QUESTION = "Why is it so? " * WINDOW
 SURROGATE = "Good morning \ud83d, everyone. " * 3
@@ -58,6 +61,9 @@ def test_input_that_cannot_be_used(xl3m: XL3M, call: Call, text: Any, question: 
         ({"measure": "vibes"}, "Unknown measure 'vibes'; choose one of answer_entropy, blend, entropy, hybrid, quest"),
         ({"keep_first": -1}, "keep_first is -1"),
         ({"keep_last": -1}, "keep_last is -1"),
+        ({"keep_last": 1.5}, "keep_last is 1.5"),
+        ({"keep_first": "2"}, "keep_first is '2'"),
+        ({"measure": 5}, "The measure 5 has no name, needs"),
         ({"top_k": 2, "token_budget": 100}, "top_k and token_budget.*alternatives"),
         ({"top_k": 2, "selection": TopK(2)}, "top_k and selection.*alternatives"),
         ({"token_budget": 100, "selection": TopK(2)}, "token_budget and selection.*alternatives"),
@@ -107,3 +113,39 @@ def test_an_engine_without_reader_selects_only():
         xl3m.answer(TEXT, QUESTION)
     with pytest.raises(SettingError, match="no reader"):
         next(xl3m.stream(TEXT, QUESTION))
+
+
+@dataclass(frozen=True)
+class Odd(Entropy):
+    """The paper's measure, but for what a test changes."""
+
+    shape: tuple[int, ...] = ()
+    scored: float | None = None
+
+    def evidence(self, seen: Any) -> torch.Tensor:
+        found = super().evidence(seen)
+        return found.expand(len(found), *self.shape) if self.shape else found[:, 0]
+
+    def score(self, evidence: torch.Tensor) -> torch.Tensor:
+        scores = super().score(evidence)
+        return scores[:1] if self.scored is None else torch.where(scores == scores.max(), self.scored, scores)
+
+
+@pytest.mark.parametrize(
+    ("measure", "words"),
+    [
+        (Odd(), "gave evidence of shape"),
+        (Odd(shape=(2,)), r"gave evidence of shape \[\d+, 2\]"),
+        (Odd(shape=(1,)), r"gave scores of shape \[1\]"),
+        (Odd(shape=(1,), scored=float("nan")), "1 of them not finite"),
+    ],
+)
+def test_a_measure_of_ones_own_that_gives_no_numbers_to_rank_by(xl3m: XL3M, measure: Odd, words: str):
+    with pytest.raises(SettingError, match=f"The measure 'entropy'.*{words}"):
+        xl3m.select(TEXT, QUESTION, measure=measure)
+
+
+def test_a_mapping_is_no_text(xl3m: XL3M):
+    text: Any = {"a": "b"}
+    with pytest.raises(InputError, match="dict"):
+        xl3m.select(text, QUESTION)

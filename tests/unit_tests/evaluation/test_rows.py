@@ -58,6 +58,9 @@ def test_an_unanswerable_row(tmp_path: Path):
     [
         ({"question": "Where?"}, "'docs'"),
         (ROW | {"gold": [2]}, "IndexError"),
+        (ROW | {"gold": [-1]}, "the first passage is number 0"),
+        (ROW | {"answers": [None]}, "empty"),
+        (ROW | {"answers": ["Oslo", ""]}, "empty"),
         (ROW | {"question": " "}, "empty"),
         (ROW | {"answers": []}, "empty"),
         (ROW | {"docs": ["", " "]}, "empty"),
@@ -68,6 +71,13 @@ def test_a_row_that_cannot_be_used_is_named(tmp_path: Path, row: Any, named: str
     with pytest.raises(InputError, match="Row 2 of ") as raised:
         load_rows(write(tmp_path / "a.jsonl", ROW, row))
     assert named in str(raised.value)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_rows(tmp_path: Path):
+    path = write(tmp_path / "a.jsonl", ROW)
+    plain = load_rows(path)
+    path.write_text("\ufeff" + path.read_text(encoding="utf-8"), encoding="utf-8")
+    assert load_rows(path) == plain
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "{", "[]"])

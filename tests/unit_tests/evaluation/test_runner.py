@@ -217,3 +217,27 @@ def test_hops_may_be_asked_for_by_number(xl3m: XL3M):
 def test_wrong_settings(xl3m: XL3M, wrong: dict[str, Any], said: str):
     with pytest.raises(SettingError, match=said):
         evaluate(xl3m, **({"tasks": ["kv"], "methods": ["head"], "lengths": [300]} | wrong))
+
+
+class Failing:
+    """A method of one's own that fails on its second example."""
+
+    name = "failing"
+
+    def check(self) -> None:
+        """It needs nothing."""
+
+    def run(self, asked: Any) -> Any:
+        if asked.example.number == 1:
+            raise RuntimeError("no more")
+        return METHODS["tail"].run(asked)
+
+
+def test_what_fails_on_one_example_loses_no_other(xl3m: XL3M):
+    rows = [Example("row", text, "Where?", ("x",), ((0, 1),), number=n) for n, text in enumerate(["x y", "\ud800 x"])]
+    found = evaluate(xl3m, tasks=["kv"], lengths=[300], n=3, seed=5, methods=[Failing(), "tail"])
+    assert [bool(record.error) for record in found.records if record.method == "failing"] == [False, True, False]
+    assert "RuntimeError: no more" in [record.error for record in found.records]
+    with pytest.warns(UserWarning, match="row could not be asked"):
+        found = evaluate(xl3m, rows=rows, n=2, methods=["tail"])
+    assert [record.number for record in found.records] == [0] and found.complete

@@ -94,3 +94,13 @@ def test_after_memory_ran_short_questions_are_answered_as_before():
     for question in (*QUESTIONS, *QUESTIONS):
         assert_same(index.select(question, top_k=ALL), xl3m.select(text, question, top_k=ALL))
         index.cache.shrink()
+
+
+@pytest.mark.parametrize("chosen", [range(0, 40, 3), range(1, 40, 3), range(5)])
+def test_what_a_prefilter_keeps_adds_nothing_to_the_cache(chosen: range):
+    xl3m = engine(batch_tokens=100)
+    index = xl3m.index(TEXT * 3)
+    index.select(QUESTIONS[0])
+    held = index.cache.nbytes
+    found = index.select(QUESTIONS[1], prefilter=lambda _, segments: [s for s in segments if s.index in chosen])
+    assert index.cache.nbytes == held and {segment.index for segment in found.segments} <= set(chosen)
