@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_serializer, model_validator
 from typing_extensions import Self
 
 from xl3m_integrations.backends.kv_cache import KVCache
@@ -17,6 +18,16 @@ from xl3m_integrations.types import Segment
 
 # A framework's own base class may ignore what it does not know; a misspelt setting is an error here.
 STRICT = ConfigDict(arbitrary_types_allowed=True, extra="forbid", protected_namespaces=())
+
+
+_SECRET = re.compile(r"token$|key$|secret|password|credential|^auth", re.IGNORECASE)
+
+
+def without_secrets(options: Any) -> Any:
+    """Options, those within them too, without the ones that are named like a secret."""
+    if not isinstance(options, dict):
+        return options
+    return {name: without_secrets(value) for name, value in options.items() if not _SECRET.search(str(name))}
 
 
 class HeldIndex:
@@ -46,7 +57,8 @@ class EngineFields(BaseModel):
     Attributes:
         xl3m: An engine to share with others; instead of `model`.
         model: Hub id or folder of a causal language model; None takes the bundled model.
-        model_options: Arguments of `XL3M.from_pretrained`, such as `device` or `segment_tokens`.
+        model_options: Arguments of `XL3M.from_pretrained`, such as `device` or `segment_tokens`. What is named like a
+            secret, such as `token`, is neither shown nor serialized.
         top_k: Keep so many segments.
         token_budget: Keep as many segments as fit so many tokens of the scoring model.
         measure: Name of the certainty measure; None takes the engine's.
@@ -56,7 +68,7 @@ class EngineFields(BaseModel):
 
     xl3m: XL3M | None = Field(default=None, exclude=True, repr=False)
     model: str | None = None
-    model_options: dict[str, Any] = Field(default_factory=dict)
+    model_options: dict[str, Any] = Field(default_factory=dict, repr=False)
     top_k: int | None = None
     token_budget: int | None = None
     measure: str | None = None
@@ -67,13 +79,21 @@ class EngineFields(BaseModel):
 
     @model_validator(mode="after")
     def _load(self) -> Self:
-        if self.xl3m is not None and (self.model is not None or self.model_options):
+        asked = (self.model, self.model_options)
+        # A framework may make an adapter anew from the fields of another, the engine that this one loaded among them.
+        if self.xl3m is not None and asked not in ((None, {}), getattr(self.xl3m, "loaded_for", None)):
             raise ValueError("Pass either xl3m=, or model= with model_options=, not both.")
         if self.xl3m is None:
             name = () if self.model is None else (self.model,)
             make = XL3M.default if self.model is None else XL3M.from_pretrained
-            object.__setattr__(self, "xl3m", make(*name, **self.model_options))
+            engine = make(*name, **self.model_options)
+            vars(engine)["loaded_for"] = asked
+            object.__setattr__(self, "xl3m", engine)
         return self
+
+    @field_serializer("model_options")
+    def _shown(self, options: dict[str, Any]) -> Any:
+        return without_secrets(options)
 
     @property
     def engine(self) -> XL3M:
@@ -92,7 +112,8 @@ class EngineFields(BaseModel):
         segmenter = engine.segmenter
         return {
             "model": self.engine_name,
-            "model_options": {name: repr(value) for name, value in sorted(self.model_options.items())},
+            "origin": engine.origin,
+            "model_options": {n: repr(value) for n, value in sorted(without_secrets(self.model_options).items())},
             "template": repr(getattr(engine.scorer, "template", None)),
             "window": engine.window,
             "exit_layer": engine.exit_layer,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from typing_extensions import Unpack
 
@@ -73,6 +74,7 @@ class XL3M:
         self.scorer = scorer
         self.reader = reader
         self.name = type(scorer).__name__  # what frameworks show as the model's name
+        self.origin: object = uuid4().hex  # the same only where the same model answers, for caches of answers
         self.exit_layer: int | None = getattr(scorer, "exit_layer", None)
         self.measure = get_measure(getattr(scorer, "default_measure", None) if measure is None else measure)
         self.window = min(scorer.window, reader.window) if reader is not None else scorer.window
@@ -173,6 +175,8 @@ class XL3M:
             max_new_tokens=max_new_tokens,
         )
         engine.name = str(name or getattr(model, "name_or_path", "") or type(model).__name__)
+        if model is None:
+            engine.origin = (backend, str(name))
         return engine
 
     @classmethod

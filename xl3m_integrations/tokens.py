@@ -57,6 +57,7 @@ class TextTokenizer:
 
     def prompt_ids(self, prompt: str) -> list[int]:
         """Token ids of a whole prompt: special tokens that it spells count, and the text's beginning is marked once."""
+        require_encodable(prompt)
         ids = self._mixed(prompt) if LITERAL in prompt else self._template_ids(prompt)
         return ids if tuple(ids[: len(self.bos_ids)]) == self.bos_ids else [*self.bos_ids, *ids]
 

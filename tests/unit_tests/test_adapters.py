@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 from langchain_core.documents import Document
+from langchain_core.load import dumps
+from langchain_core.runnables import ConfigurableField
 from llama_index.core.schema import NodeWithScore, TextNode
 from lockers import QUERY, rain_around_the_fact
 
 from xl3m_integrations import XL3M, langchain, llama_index
+from xl3m_integrations.bundled import MODEL_FOLDER
 from xl3m_integrations.types import Segment
 
 
@@ -97,3 +100,29 @@ def test_a_retriever_reads_again_what_another_has_computed(retriever: str, tmp_p
 def test_a_cache_that_cannot_be_is_refused_before_anything_is_read(retriever: str) -> None:
     with pytest.raises(ValueError, match="cache_dir_bytes is 10, but there is no cache_dir"):
         ADAPTERS[retriever](cache_dir_bytes=10)
+
+
+@pytest.mark.parametrize("make", [langchain.XL3MLLM, langchain.ChatXL3M, llama_index.XL3MLLM, langchain.XL3MCompressor])
+def test_secrets_are_neither_shown_nor_serialized(make: Any) -> None:
+    adapter = make(model=str(MODEL_FOLDER), model_options={"dtype": "float32", "model_options": {"token": "hf_abc"}})
+    shown = [repr(adapter), dumps(adapter), repr(adapter.model_dump()), repr(adapter.engine_identity())]
+    assert not any("hf_abc" in text for text in shown)
+    assert adapter.model_dump()["model_options"]["dtype"] == "float32"
+    assert adapter.model_options["model_options"]["token"] == "hf_abc"
+
+
+def test_an_adapter_that_loaded_its_model_can_be_configured() -> None:
+    llm = langchain.XL3MLLM(model=str(MODEL_FOLDER), max_tokens=4, model_options={"dtype": "float32"})
+    configured = llm.configurable_fields(max_tokens=ConfigurableField(id="limit"))
+    longer = configured.with_config(configurable={"limit": 8}).invoke(PROMPT)
+    assert longer.startswith(llm.invoke(PROMPT).rstrip()) and len(longer) > 0
+    with pytest.raises(ValueError, match="not both"):
+        langchain.XL3MLLM(model=str(MODEL_FOLDER), xl3m=XL3M.default())
+
+
+def test_models_that_may_differ_never_share_a_cache_entry() -> None:
+    scorer: Any = XL3M.default().scorer
+    loaded = [XL3M.from_pretrained(model=scorer.model, tokenizer=scorer.hf_tokenizer) for _ in range(2)]
+    identities = [langchain.XL3MLLM(xl3m=engine).engine_identity() for engine in loaded]
+    assert identities[0] != identities[1]
+    assert langchain.XL3MLLM().engine_identity() == langchain.XL3MLLM().engine_identity()
