@@ -135,7 +135,7 @@ class XL3M:
             template: Text around segment and question with `{segment}` and `{question}`; None takes the
                 tokenizer's chat template, or a plain one where it has none.
             window: Tokens that the model reads at most; None takes the configuration's.
-            batch_tokens: Tokens of one scoring pass; None takes a value that suits the device.
+            batch_tokens: Tokens of one scoring pass; None takes a value that suits device and model.
             exit_layer: Decoder layers that the pass over the segments runs, from 1 on, before the model's own final
                 norm and head; None runs all. It saves time and costs recall, with a small model more than it is worth.
                 The second look at the best segments and the answer use all layers in any case.

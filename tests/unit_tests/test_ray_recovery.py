@@ -71,7 +71,7 @@ def backend_on(cluster: PlayedCluster, replicas: int) -> RayBackend:
 
     made._ray = cluster
     made._replicas = [SimpleNamespace(score=SimpleNamespace(remote=score)) for _ in range(replicas)]
-    made.batch_tokens = 4
+    made.group_tokens = 64
     return made
 
 

@@ -11,14 +11,13 @@ from xl3m_integrations.types import Segment
 # and so many predictions are made in vain, since all rows have the same positions predicted.
 PADDING = 1 / 16  # of its tokens, or
 PADDED_TOKENS = 256  # so many tokens: a batch of its own costs as much as reading them
-LOOKAHEAD = 16  # batches' worth of segments that are sorted by length together
 
 
-def looked_ahead(segments: Iterable[Segment], batch_tokens: int) -> Iterator[list[Segment]]:
-    """Consecutive groups of about `LOOKAHEAD` batches; what one group is, is held in memory at a time."""
+def looked_ahead(segments: Iterable[Segment], tokens: int) -> Iterator[list[Segment]]:
+    """Consecutive groups of about so many tokens, to be sorted by length; one group is held in memory at a time."""
     source = iter(segments)
     while group := list(islice(source, 1)):
-        room = LOOKAHEAD * batch_tokens - len(group[0].ids)
+        room = tokens - len(group[0].ids)
         while room > 0 and (more := list(islice(source, 1))):
             group += more
             room -= len(more[0].ids) + 1

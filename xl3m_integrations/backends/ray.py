@@ -53,7 +53,7 @@ class Replica:
         backend = self._backend
         return {
             "window": backend.window,
-            "batch_tokens": backend.batch_tokens,
+            "group_tokens": backend.group_tokens,
             "fingerprint": backend.fingerprint,
             "pid": os.getpid(),
         }
@@ -126,7 +126,7 @@ class RayBackend(Prompting):
         self.start_timeout = start_timeout
         about = self._started(start_timeout)
         self.window: int = about[0]["window"]
-        self.batch_tokens: int = about[0]["batch_tokens"]
+        self.group_tokens: int = about[0]["group_tokens"]
         self.fingerprint: str = about[0]["fingerprint"]
         self.exit_layer: int | None = settings.get("exit_layer")
 
@@ -159,7 +159,7 @@ class RayBackend(Prompting):
         self, segments: Iterable[Segment], question: str, measure: Measure
     ) -> Iterator[tuple[Segment, Evidence]]:
         """See `Scorer.evidence`."""
-        groups = looked_ahead(segments, self.batch_tokens)
+        groups = looked_ahead(segments, self.group_tokens)
         waiting: deque[tuple[list[Segment], Any]] = deque()  # in order: a group, and the reference to its evidence
         running: dict[Any, int] = {}  # reference -> the copy that reads it
         busy = [0] * len(self._replicas)

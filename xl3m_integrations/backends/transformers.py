@@ -32,6 +32,12 @@ from xl3m_integrations.errors import InputError, ModelLoadError, ScoringError, S
 from xl3m_integrations.types import Segment
 
 BATCH_TOKENS = {"cpu": 8_000, "cuda": 32_768, "mps": 8_192}  # on a CPU more gains little and takes memory
+LOOKAHEAD = 16  # batches' worth of segments that are sorted by length together
+# A larger model is busy with few rows, and what it is given at a time ought to take seconds, not minutes: only between
+# groups is progress told and can work be stopped.
+LARGE = 50_000_000  # parameters
+LARGE_BATCH_TOKENS = {"cpu": 2_000}
+LARGE_LOOKAHEAD = 2
 
 
 class TransformersBackend(Prompting):
@@ -43,7 +49,7 @@ class TransformersBackend(Prompting):
         template: Text around segment and question, with `{segment}` and `{question}`; None takes the tokenizer's chat
             template, or a plain one where it has none.
         window: Tokens that the model reads at most; None takes it from the model's configuration.
-        batch_tokens: Tokens of one forward pass; None takes a value that suits the device.
+        batch_tokens: Tokens of one forward pass; None takes a value that suits device and model.
         exit_layer: Decoder layers that scoring runs before the final norm and head; None runs all. What a measure wants
             of all layers (`Needs.all_layers`) and what is generated comes from the whole model.
         compile: Whether to `torch.compile` the pass of one question over the segments: faster, for documents so long
@@ -72,7 +78,10 @@ class TransformersBackend(Prompting):
         self.device = next(model.parameters()).device
         if self.device.type == "cpu":
             keep_freed_memory()
-        self.batch_tokens = BATCH_TOKENS.get(self.device.type, 8_192) if batch_tokens is None else batch_tokens
+        large = sum(parameter.numel() for parameter in model.parameters()) >= LARGE
+        sizes = BATCH_TOKENS | LARGE_BATCH_TOKENS if large else BATCH_TOKENS
+        self.batch_tokens = sizes.get(self.device.type, 8_192) if batch_tokens is None else batch_tokens
+        self.group_tokens = self.batch_tokens * (LARGE_LOOKAHEAD if large else LOOKAHEAD)
         if self.window < 1 or self.batch_tokens < 1:
             raise SettingError(
                 f"window is {self.window} and batch_tokens {self.batch_tokens}; both must be at least 1."
@@ -100,7 +109,7 @@ class TransformersBackend(Prompting):
         """See `Scorer.evidence`."""
         prompt = self.prompt(measure.asks(question))
         scoring = ScoringPass(self._reading(measure), prompt, measure)
-        for group in looked_ahead(segments, self.batch_tokens):
+        for group in looked_ahead(segments, self.group_tokens):
             yield from zip(group, scoring.evidence(group), strict=True)
 
     def evidence_many(
@@ -121,7 +130,7 @@ class TransformersBackend(Prompting):
             cache.begin()
         prompts = [self.prompt(measure.asks(question)) for question in questions]
         scoring = SharedPass(backend, prompts, measure, cache)
-        for group in looked_ahead(segments, self.batch_tokens):
+        for group in looked_ahead(segments, self.group_tokens):
             yield from zip(group, scoring.evidence(group), strict=True)
 
     def _reading(self, measure: Measure) -> TransformersBackend:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from models import QUESTION, TEXT, text_of
+from models import QUESTION, TEXT, make_backend, text_of
 
 from xl3m_integrations import XL3M, Progress
+from xl3m_integrations.backends import transformers
 
 
 @pytest.mark.usefixtures("unhurried")
@@ -56,3 +58,30 @@ def test_a_streamed_document_is_read_once_and_as_it_is_needed(xl3m: XL3M):
     with pytest.raises(Enough):
         xl3m.select(pieces(), QUESTION, progress=stop)
     assert 0 < handed_out < 200
+
+
+@pytest.mark.usefixtures("unhurried")
+def test_a_large_model_tells_of_its_progress_after_little_work(monkeypatch: pytest.MonkeyPatch):
+    class Stop(Exception):
+        pass
+
+    def stop(progress: Progress) -> None:
+        raise Stop
+
+    def read_before_the_first_report() -> int:
+        backend = make_backend("llama", batch_tokens=200)
+        read, forward = 0, backend.logits
+
+        def logits(ids: Any, *arguments: Any, **settings: Any) -> Any:
+            nonlocal read
+            read += ids.numel()
+            return forward(ids, *arguments, **settings)
+
+        monkeypatch.setattr(backend, "logits", logits)
+        with pytest.raises(Stop):
+            XL3M(backend).select(TEXT * 4, QUESTION, measure="entropy", progress=stop)
+        return read
+
+    small = read_before_the_first_report()
+    monkeypatch.setattr(transformers, "LARGE", 1)
+    assert read_before_the_first_report() < small / 4
