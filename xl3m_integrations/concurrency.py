@@ -86,7 +86,7 @@ async def stream_in_thread(work: Callable[[Cancellation], Iterator[T]]) -> Async
             yield piece
     finally:
         cancellation.cancel()
-        await asyncio.shield(asyncio.wait([running]))
+        await asyncio.wait([running])  # at once, or a loop that ends now would leave this task pending
 
 
 class LoopThread:

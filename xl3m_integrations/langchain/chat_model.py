@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models.chat_models import BaseChatModel
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolMessage
-from langchain_core.messages.ai import UsageMetadata
+from langchain_core.messages import AIMessage, BaseMessage, message_chunk_to_message
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableLambda
 from pydantic import Field, SecretStr
 
 from xl3m_integrations.adapting import STRICT, EngineFields
-from xl3m_integrations.concurrency import Cancellation, in_thread, stream_in_thread
-from xl3m_integrations.conversation import FittedConversation, Role, Turn, fit_conversation
-from xl3m_integrations.errors import InputError
-from xl3m_integrations.fitting import Window
-from xl3m_integrations.langchain.readers import OwnReader, Reader, ReaderFields, WrappedReader
+from xl3m_integrations.concurrency import Cancellation, in_thread
+from xl3m_integrations.conversation import fit_conversation
+from xl3m_integrations.errors import SettingError
+from xl3m_integrations.langchain.fields import ReaderFields
+from xl3m_integrations.langchain.messages import must_stay, require_text, turn_of, with_text
+from xl3m_integrations.langchain.readers import Reader
 
-_ROLES: dict[str, Role] = {
-    "system": "system",
-    "developer": "system",
-    "human": "user",
-    "user": "user",
-    "ai": "assistant",
-    "assistant": "assistant",
-    "tool": "tool",
-    "function": "tool",
-}
+M = TypeVar("M", bound=BaseMessage)
 
 
 class ChatXL3M(ReaderFields, EngineFields, BaseChatModel):
@@ -66,7 +57,8 @@ class ChatXL3M(ReaderFields, EngineFields, BaseChatModel):
 
     Key init args - completion params:
         llm: BaseChatModel | None
-            Any LangChain chat model that answers instead; its `bind_tools` and structured output pass through.
+            Any LangChain chat model that answers instead; its `bind_tools` and structured output pass through. Its
+            work is part of this model's run, so that callbacks hear every token once.
         reader_window: int | None
             Tokens that `llm` reads and writes. None asks the model.
         max_tokens: int | None
@@ -79,6 +71,8 @@ class ChatXL3M(ReaderFields, EngineFields, BaseChatModel):
             Strings that end the answer and are left out of it.
         timeout: float | None
             Seconds after which an answer of the own model is given up with an error.
+        reader_options: dict
+            More arguments of the model that answers, such as `{"repetition_penalty": 1.1}`.
         max_retries, api_key:
             Taken for the sake of other chat models' signature; a local model has no use for them.
 
@@ -134,10 +128,6 @@ class ChatXL3M(ReaderFields, EngineFields, BaseChatModel):
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> Any:
         return super()._get_ls_params(stop=stop, **kwargs) | self.tracing(stop, kwargs)
 
-    def get_token_ids(self, text: str) -> list[int]:
-        """Token ids of `text`, by the reader's own tokenizer."""
-        return self.llm.get_token_ids(text) if self.llm is not None else self.engine.scorer.tokenizer.ids(text)
-
     # ------------------------------------------------------------------------------------------ ways to call
     def _generate(
         self,
@@ -146,7 +136,9 @@ class ChatXL3M(ReaderFields, EngineFields, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return self._answer(messages, stop, kwargs, Cancellation())
+        reader = self.reader(stop, kwargs)
+        read, told = self._fitted(messages, reader, kwargs, Cancellation())
+        return _result(reader.answers([read]), told)
 
     async def _agenerate(
         self,
@@ -155,7 +147,9 @@ class ChatXL3M(ReaderFields, EngineFields, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return await in_thread(lambda cancellation: self._answer(messages, stop, kwargs, cancellation))
+        reader = self.reader(stop, kwargs)
+        read, told = await in_thread(lambda cancellation: self._fitted(messages, reader, kwargs, cancellation))
+        return _result(await reader.aanswers([read]), told)
 
     def _stream(
         self,
@@ -164,7 +158,11 @@ class ChatXL3M(ReaderFields, EngineFields, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        for chunk in self._chunks(messages, stop, kwargs, Cancellation()):
+        reader = self.reader(stop, kwargs)
+        read, told = self._fitted(messages, reader, kwargs, Cancellation())
+        for piece in reader.stream(read):
+            chunk = ChatGenerationChunk(message=_telling(piece, told))
+            told = {}  # the first piece has told it
             if run_manager is not None:
                 run_manager.on_llm_new_token(chunk.text, chunk=chunk)
             yield chunk
@@ -176,7 +174,11 @@ class ChatXL3M(ReaderFields, EngineFields, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        async for chunk in stream_in_thread(lambda cancellation: self._chunks(messages, stop, kwargs, cancellation)):
+        reader = self.reader(stop, kwargs)
+        read, told = await in_thread(lambda cancellation: self._fitted(messages, reader, kwargs, cancellation))
+        async for piece in reader.astream(read):
+            chunk = ChatGenerationChunk(message=_telling(piece, told))
+            told = {}
             if run_manager is not None:
                 await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
             yield chunk
@@ -204,25 +206,40 @@ class ChatXL3M(ReaderFields, EngineFields, BaseChatModel):
                 f"{what} needs a chat model that supports it; wrap one: ChatXL3M(llm=…).{what}(…). The own local model "
                 "only writes text."
             )
+        target = bound(self.llm)
 
-        def fit(messages: Any) -> list[BaseMessage]:
-            read = self._convert_input(messages).to_messages()
-            return self._fitted(read, self.reader(None, {}), {}, Cancellation())[0]
+        def ready(said: Any, cancellation: Cancellation, stop: Any = None, **kwargs: Any) -> Runnable[Any, Any]:
+            reader = self.reader(stop, kwargs)
+            read, _ = self._fitted(self._convert_input(said).to_messages(), reader, kwargs, cancellation)
+            return RunnableLambda(lambda _: read) | target.bind(**reader.settings)
 
-        async def afit(messages: Any) -> list[BaseMessage]:
-            return await in_thread(lambda _: fit(messages))
+        def fit(said: Any, **kwargs: Any) -> Runnable[Any, Any]:
+            return ready(said, Cancellation(), **kwargs)
 
-        return RunnableLambda(fit, afunc=afit, name="XL3M") | bound(self.llm)
+        async def afit(said: Any, **kwargs: Any) -> Runnable[Any, Any]:
+            return await in_thread(lambda cancellation: ready(said, cancellation, **kwargs))
+
+        return RunnableLambda(fit, afunc=afit, name="XL3M")
 
     # ------------------------------------------------------------------------------------------ what they share
     def _fitted(
         self, messages: Sequence[BaseMessage], reader: Reader, kwargs: dict[str, Any], cancellation: Cancellation
-    ) -> tuple[list[BaseMessage], FittedConversation]:
-        turns = [_turn(message, text_only=self.llm is None) for message in messages]
+    ) -> tuple[list[BaseMessage], dict[str, Any]]:
+        """Messages that fit, and what is told of them."""
+        if kwargs.get("delimiter") is not None:
+            raise SettingError(
+                f"delimiter is {kwargs['delimiter']!r}, but it is for plain prompts (XL3MLLM); a chat's parts are its "
+                "messages, so leave it out and put the context into a message of its own."
+            )
+        whole = [message_chunk_to_message(message) for message in messages]
+        if self.llm is None:
+            for message in whole:
+                require_text(message)
+        turns = [turn_of(message) for message in whole]
 
         def count(texts: Sequence[str | None]) -> int:
-            kept = [(turn.role, text) for turn, text in zip(turns, texts, strict=True) if text is not None]
-            return _length(reader, kept)
+            pairs = zip(turns, texts, strict=True)
+            return reader.length([(turn.role, text) for turn, text in pairs if text is not None])
 
         fitted = fit_conversation(
             self.engine,
@@ -232,94 +249,14 @@ class ChatXL3M(ReaderFields, EngineFields, BaseChatModel):
             question=kwargs.get("question"),
             **self.choice_of(kwargs, cancellation),
         )
-        pairs = zip(messages, turns, fitted.texts, strict=True)
-        return [_with_text(m, turn, text) for m, turn, text in pairs if text is not None or _must_stay(m)], fitted
-
-    def _answer(
-        self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any], cancellation: Cancellation
-    ) -> ChatResult:
-        reader = self.reader(stop, kwargs)
-        read, fitted = self._fitted(messages, reader, kwargs, cancellation)
-        if isinstance(reader, WrappedReader):
-            message = reader.llm.invoke(read, **reader.settings)
-        else:
-            text = "".join(reader.complete(_prompt(reader, read), cancellation)).strip()
-            message = AIMessage(content=text, usage_metadata=_usage(reader.window, fitted, text))
-        told = message.response_metadata | self._told(fitted)
-        message = message.model_copy(update={"response_metadata": told})
-        return ChatResult(generations=[ChatGeneration(message=message)], llm_output={"model_name": self.reader_name})
-
-    def _chunks(
-        self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any], cancellation: Cancellation
-    ) -> Iterator[ChatGenerationChunk]:
-        reader = self.reader(stop, kwargs)
-        read, fitted = self._fitted(messages, reader, kwargs, cancellation)
-        if isinstance(reader, WrappedReader):
-            told = {name: value for name, value in self._told(fitted).items() if name != "model_name"}
-            yield ChatGenerationChunk(message=AIMessageChunk(content="", response_metadata=told))
-            for piece in reader.llm.stream(read, **reader.settings):
-                if cancellation.cancelled:
-                    return
-                yield ChatGenerationChunk(message=piece)
-            return
-        written = ""
-        for text in reader.complete(_prompt(reader, read), cancellation):
-            shown = text if written else text.lstrip()
-            if shown:
-                written += shown
-                yield ChatGenerationChunk(message=AIMessageChunk(content=shown))
-        usage = _usage(reader.window, fitted, written)
-        last = AIMessageChunk(
-            content="", usage_metadata=usage, response_metadata=self._told(fitted), chunk_position="last"
-        )
-        yield ChatGenerationChunk(message=last)
-
-    def _told(self, fitted: FittedConversation) -> dict[str, Any]:
-        info = {name: value for name, value in fitted.info().items() if name != "prompt_tokens"}
-        return {"model_name": self.reader_name, "model_provider": "xl3m", **info}
+        pairs = zip(whole, fitted.texts, strict=True)
+        read = [with_text(message, text) for message, text in pairs if text is not None or must_stay(message)]
+        return read, {name: value for name, value in fitted.info().items() if name != "prompt_tokens"}
 
 
-def _turn(message: BaseMessage, *, text_only: bool) -> Turn:
-    role = _ROLES.get(message.type) or _ROLES.get(str(getattr(message, "role", "")), "user")
-    if text_only and not isinstance(message.content, str):
-        other = {str(block.get("type")) for block in message.content if isinstance(block, dict)} - {"text"}
-        other -= {"tool_use", "tool_call", "reasoning", "thinking"}
-        if other:
-            raise InputError(
-                f"A {message.type} message holds content of type {', '.join(sorted(other))}; the local model reads "
-                "text only. Take it out, or wrap a model that reads it with llm=."
-            )
-    return Turn(role, str(message.text))
+def _result(answers: list[AIMessage], told: dict[str, Any]) -> ChatResult:
+    return ChatResult(generations=[ChatGeneration(message=_telling(answer, told)) for answer in answers])
 
 
-def _must_stay(message: BaseMessage) -> bool:
-    """A tool call and its result belong together, whatever is left of their text."""
-    return isinstance(message, ToolMessage) or bool(getattr(message, "tool_calls", None))
-
-
-def _with_text(message: BaseMessage, turn: Turn, text: str | None) -> BaseMessage:
-    if text == turn.text:
-        return message
-    if isinstance(message.content, str):
-        return message.model_copy(update={"content": text or ""})
-    others = [b for b in message.content if isinstance(b, dict) and b.get("type") != "text"]
-    content: list[Any] = [{"type": "text", "text": text or ""}, *others]
-    return message.model_copy(update={"content": content})
-
-
-def _length(reader: Reader, turns: Sequence[tuple[str, str]]) -> int:
-    if isinstance(reader, OwnReader):
-        return reader.window.count(reader.generator.render(turns))
-    # A wrapped model renders by itself; a few tokens a message are what chat formats take.
-    return sum(reader.window.count(text) + 8 for _, text in turns)
-
-
-def _prompt(reader: Reader, messages: Sequence[BaseMessage]) -> str:
-    assert isinstance(reader, OwnReader)
-    turns = [_turn(message, text_only=True) for message in messages]
-    return reader.generator.render([(turn.role, turn.text) for turn in turns])
-
-
-def _usage(window: Window, fitted: FittedConversation, text: str) -> UsageMetadata:
-    written = window.count(text) if text else 0
-    return UsageMetadata(input_tokens=fitted.tokens, output_tokens=written, total_tokens=fitted.tokens + written)
+def _telling(message: M, told: dict[str, Any]) -> M:
+    return message.model_copy(update={"response_metadata": message.response_metadata | told})

@@ -195,7 +195,15 @@ def _metadata(document: Document, selection: Selection, spans: Sequence[Span], *
     score = max(segment.score for segment in touching)
     marks = {"relevance_score": score, "xl3m_spans": [list(span) for span in spans]}
     sure = selection.certainty.info() if selection.certainty else {}
-    return deepcopy(document.metadata) | marks | sure | more
+    copied = {name: _copied(value) for name, value in document.metadata.items()}
+    return copied | marks | sure | more
+
+
+def _copied(value: Any) -> Any:
+    try:
+        return deepcopy(value)
+    except Exception:  # it cannot be copied, as a lock or an open file cannot, and is shared instead
+        return value
 
 
 def _as_documents(document: Document, selection: Selection) -> Iterator[Document]:

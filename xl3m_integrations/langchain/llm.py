@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.language_models import BaseLanguageModel
 from langchain_core.language_models.llms import BaseLLM
+from langchain_core.messages import AIMessage
 from langchain_core.outputs import Generation, GenerationChunk, LLMResult
 from pydantic import Field
 
 from xl3m_integrations.adapting import STRICT, EngineFields
-from xl3m_integrations.concurrency import Cancellation, in_thread, stream_in_thread
+from xl3m_integrations.concurrency import Cancellation, in_thread
 from xl3m_integrations.fitting import FittedPrompt, fit_prompt
-from xl3m_integrations.langchain.readers import Reader, ReaderFields
+from xl3m_integrations.langchain.fields import ReaderFields
+from xl3m_integrations.langchain.readers import Reader
 
 
 class XL3MLLM(ReaderFields, EngineFields, BaseLLM):
@@ -53,7 +54,8 @@ class XL3MLLM(ReaderFields, EngineFields, BaseLLM):
     Key init args - reader:
         llm: BaseLanguageModel | None
             Any LangChain LLM or chat model that answers instead. A loaded `HuggingFacePipeline` is taken apart: its
-            model scores and answers, and is not loaded twice.
+            model scores and answers, and is not loaded twice. The work of any other is part of this model's run, so
+            that callbacks hear every token once.
         reader_window: int | None
             Tokens that `llm` reads and writes. None asks the model.
         max_tokens: int | None
@@ -66,6 +68,8 @@ class XL3MLLM(ReaderFields, EngineFields, BaseLLM):
             Strings that end the answer and are left out of it.
         timeout: float | None
             Seconds after which an answer of the own model is given up with an error.
+        reader_options: dict
+            More arguments of the model that answers, such as `{"repetition_penalty": 1.1}`.
 
     Key init args - prompt:
         question_tokens: int | None
@@ -119,12 +123,6 @@ class XL3MLLM(ReaderFields, EngineFields, BaseLLM):
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> Any:
         return super()._get_ls_params(stop=stop, **kwargs) | self.tracing(stop, kwargs)
 
-    def get_token_ids(self, text: str) -> list[int]:
-        """Token ids of `text`, by the reader's own tokenizer."""
-        if isinstance(self.llm, BaseLanguageModel):
-            return self.llm.get_token_ids(text)
-        return self.engine.scorer.tokenizer.ids(text)
-
     # ------------------------------------------------------------------------------------------ ways to call
     def _generate(
         self,
@@ -133,7 +131,9 @@ class XL3MLLM(ReaderFields, EngineFields, BaseLLM):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> LLMResult:
-        return self._answer_all(prompts, self.reader(stop, kwargs), kwargs, Cancellation())
+        reader = self.reader(stop, kwargs)
+        fitted = self._all_fitted(prompts, reader, kwargs, Cancellation())
+        return self._result(fitted, reader.answers([one.prompt for one in fitted]), reader)
 
     async def _agenerate(
         self,
@@ -143,7 +143,8 @@ class XL3MLLM(ReaderFields, EngineFields, BaseLLM):
         **kwargs: Any,
     ) -> LLMResult:
         reader = self.reader(stop, kwargs)
-        return await in_thread(lambda cancellation: self._answer_all(prompts, reader, kwargs, cancellation))
+        fitted = await in_thread(lambda cancellation: self._all_fitted(prompts, reader, kwargs, cancellation))
+        return self._result(fitted, await reader.aanswers([one.prompt for one in fitted]), reader)
 
     def _stream(
         self,
@@ -152,10 +153,16 @@ class XL3MLLM(ReaderFields, EngineFields, BaseLLM):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[GenerationChunk]:
-        for chunk in self._chunks(prompt, self.reader(stop, kwargs), kwargs, Cancellation()):
+        reader = self.reader(stop, kwargs)
+        (fitted,) = self._all_fitted([prompt], reader, kwargs, Cancellation())
+        written = ""
+        for piece in reader.stream(fitted.prompt):
+            chunk = GenerationChunk(text=str(piece.text))
+            written += chunk.text
             if run_manager is not None:
                 run_manager.on_llm_new_token(chunk.text, chunk=chunk)
             yield chunk
+        yield GenerationChunk(text="", generation_info=_info(fitted, written, reader))
 
     async def _astream(
         self,
@@ -165,41 +172,41 @@ class XL3MLLM(ReaderFields, EngineFields, BaseLLM):
         **kwargs: Any,
     ) -> AsyncIterator[GenerationChunk]:
         reader = self.reader(stop, kwargs)
-        async for chunk in stream_in_thread(lambda cancellation: self._chunks(prompt, reader, kwargs, cancellation)):
+        (fitted,) = await in_thread(lambda cancellation: self._all_fitted([prompt], reader, kwargs, cancellation))
+        written = ""
+        async for piece in reader.astream(fitted.prompt):
+            chunk = GenerationChunk(text=str(piece.text))
+            written += chunk.text
             if run_manager is not None:
                 await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
             yield chunk
+        yield GenerationChunk(text="", generation_info=_info(fitted, written, reader))
 
     # ------------------------------------------------------------------------------------------ what they share
-    def _fitted(self, prompt: str, reader: Reader, kwargs: dict[str, Any], cancellation: Cancellation) -> FittedPrompt:
-        return fit_prompt(
-            self.engine,
-            prompt,
-            reader.window,
-            question=kwargs.get("question"),
-            delimiter=kwargs.get("delimiter", self.delimiter),
-            question_tokens=self.question_tokens,
-            **self.choice_of(kwargs, cancellation),
-        )
+    def _all_fitted(
+        self, prompts: Sequence[str], reader: Reader, kwargs: dict[str, Any], cancellation: Cancellation
+    ) -> list[FittedPrompt]:
+        how = self.choice_of(kwargs, cancellation)
+        return [
+            fit_prompt(
+                self.engine,
+                prompt,
+                reader.window,
+                question=kwargs.get("question"),
+                delimiter=kwargs.get("delimiter", self.delimiter),
+                question_tokens=self.question_tokens,
+                **how,
+            )
+            for prompt in prompts
+        ]
 
-    def _answer_all(
-        self, prompts: list[str], reader: Reader, kwargs: dict[str, Any], cancellation: Cancellation
-    ) -> LLMResult:
-        fitted = [self._fitted(prompt, reader, kwargs, cancellation) for prompt in prompts]
-        texts = reader.complete_many([one.prompt for one in fitted], cancellation)
-        generations = []
-        for one, text in zip(fitted, texts, strict=True):
-            info = one.info() | {"completion_tokens": reader.window.count(text)}
-            generations.append([Generation(text=text, generation_info=info)])
+    def _result(self, fitted: Sequence[FittedPrompt], answers: Sequence[AIMessage], reader: Reader) -> LLMResult:
+        generations = [
+            [Generation(text=(text := str(answer.text)), generation_info=_info(one, text, reader))]
+            for one, answer in zip(fitted, answers, strict=True)
+        ]
         return LLMResult(generations=generations, llm_output={"model_name": self.reader_name})
 
-    def _chunks(
-        self, prompt: str, reader: Reader, kwargs: dict[str, Any], cancellation: Cancellation
-    ) -> Iterator[GenerationChunk]:
-        fitted = self._fitted(prompt, reader, kwargs, cancellation)
-        written = ""
-        for piece in reader.complete(fitted.prompt, cancellation):
-            written += piece
-            yield GenerationChunk(text=piece)
-        info = fitted.info() | {"completion_tokens": reader.window.count(written)}
-        yield GenerationChunk(text="", generation_info=info)
+
+def _info(fitted: FittedPrompt, text: str, reader: Reader) -> dict[str, Any]:
+    return fitted.info() | {"completion_tokens": reader.window.count(text)}

@@ -15,6 +15,7 @@ from typing_extensions import Self
 from xl3m_integrations.adapting import STRICT, EngineFields, HeldIndex
 from xl3m_integrations.choice import Choice
 from xl3m_integrations.engine import CACHE_BYTES
+from xl3m_integrations.errors import InputError
 from xl3m_integrations.index import cache_of
 from xl3m_integrations.langchain.compressor import XL3MCompressor
 from xl3m_integrations.types import Selection
@@ -88,9 +89,16 @@ class XL3MRetriever(EngineFields, BaseRetriever):
             texts: The texts.
             metadatas: Metadata of each, in the same order; None for none.
             **settings: Other fields of the class.
+
+        Raises:
+            InputError: `texts` is one string, or there are not as many `metadatas` as texts.
         """
+        if isinstance(texts, str):
+            raise InputError("texts is one string; pass a list of texts, such as [text].")
         held = list(texts)
         known = metadatas if metadatas is not None else [{}] * len(held)
+        if len(known) != len(held):
+            raise InputError(f"There are {len(held)} texts but {len(known)} metadatas; pass one for each text.")
         return cls(
             documents=[Document(page_content=t, metadata=dict(m)) for t, m in zip(held, known, strict=True)], **settings
         )

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
 from copy import deepcopy
 from typing import Any
 
 import pytest
-from event_loop import ticks_during
-from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, SystemMessage, ToolMessage
-from langchain_core.outputs import ChatGeneration, ChatResult
+from event_loop import assert_cancelling_stops, ticks_during
+from langchain_core.callbacks import UsageMetadataCallbackHandler, get_usage_metadata_callback
+from langchain_core.language_models import BaseChatModel, FakeListLLM
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    HumanMessage,
+    SystemMessage,
+    SystemMessageChunk,
+    ToolMessage,
+)
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableLambda
 from lockers import FACT, QUERY, RAIN, rain_around_the_fact
 
@@ -39,6 +52,64 @@ class Recorder(BaseChatModel):
         return RunnableLambda(lambda messages: {"characters": sum(len(m.text) for m in messages)})
 
 
+USAGE = UsageMetadata(input_tokens=3, output_tokens=2, total_tokens=5)
+TOLD = {"model_name": "cloud-1", "model_provider": "cloud"}
+
+
+class Cloud(BaseChatModel):
+    """Streams, counts its tokens, is async by nature, and keeps the settings of its calls."""
+
+    asked: list[dict[str, Any]]
+
+    @property
+    def _llm_type(self) -> str:
+        return "cloud"
+
+    def _generate(self, messages: Any, stop: Any = None, run_manager: Any = None, **settings: Any) -> ChatResult:
+        self.asked.append({"stop": stop, "characters": len(messages[-1].text), **settings})
+        answer = AIMessage("It is 7781.", usage_metadata=USAGE, response_metadata=dict(TOLD))
+        return ChatResult(generations=[ChatGeneration(message=answer)])
+
+    def _stream(
+        self, messages: Any, stop: Any = None, run_manager: Any = None, **settings: Any
+    ) -> Iterator[ChatGenerationChunk]:
+        yield ChatGenerationChunk(
+            message=AIMessageChunk(content="It is", response_metadata={"model_provider": "cloud"})
+        )
+        yield ChatGenerationChunk(
+            message=AIMessageChunk(content=" 7781.", usage_metadata=USAGE, response_metadata=dict(TOLD))
+        )
+
+    def bind_tools(self, tools: Any, **kwargs: Any) -> Runnable[Any, AIMessage]:
+        return self.bind(tools=tools, **kwargs)
+
+
+class AsyncOnly(BaseChatModel):
+    """Answers several callers only together, which it could not if they came one after the other."""
+
+    together: int
+    all_here: Any
+    callers: list[int]
+
+    @property
+    def _llm_type(self) -> str:
+        return "async"
+
+    def _generate(self, *_: Any, **__: Any) -> ChatResult:
+        raise NotImplementedError
+
+    async def _agenerate(self, *_: Any, **__: Any) -> ChatResult:
+        self.callers.append(len(self.callers))
+        if len(self.callers) == self.together:
+            self.all_here.set()
+        await asyncio.wait_for(self.all_here.wait(), 60)
+        return ChatResult(generations=[ChatGeneration(message=AIMessage("together"))])
+
+    async def _astream(self, *_: Any, **__: Any) -> AsyncIterator[ChatGenerationChunk]:
+        for text in ("to", "gether"):
+            yield ChatGenerationChunk(message=AIMessageChunk(content=text))
+
+
 @pytest.fixture
 def chat(xl3m: XL3M) -> ChatXL3M:
     return ChatXL3M(xl3m=xl3m, max_tokens=10)
@@ -49,7 +120,7 @@ def recorder() -> Recorder:
     return Recorder(seen=[])
 
 
-def wrapped(xl3m: XL3M, recorder: Recorder, window: int = 500, **settings: Any) -> ChatXL3M:
+def wrapped(xl3m: XL3M, recorder: Any, window: int = 500, **settings: Any) -> ChatXL3M:
     return ChatXL3M(xl3m=xl3m, llm=recorder, reader_window=window, **settings)
 
 
@@ -154,7 +225,7 @@ def test_images_are_refused_by_the_own_model_and_left_to_a_wrapped_one(
 
 def test_a_question_that_fills_the_window_is_refused(chat: ChatXL3M) -> None:
     with pytest.raises(InputError, match="window"):
-        chat.invoke([SystemMessage(RAIN * 300), HumanMessage(QUERY)])
+        chat.invoke([HumanMessage(PASTED)], question=RAIN * 300 + QUERY)
 
 
 def test_a_reader_without_a_known_window_is_refused(xl3m: XL3M, recorder: Recorder) -> None:
@@ -199,3 +270,114 @@ def test_a_document_that_spells_a_special_token_cannot_end_its_turn(chat: ChatXL
         ["<|bos|>", "<|user|>", "<|assistant|>"]
     )
     assert tokenizer.decode(ids).startswith(text)
+
+
+def test_a_wrapped_models_answer_keeps_what_that_model_told_and_says_what_was_kept(xl3m: XL3M) -> None:
+    chat = wrapped(xl3m, Cloud(asked=[]))
+    chunks = list(chat.stream(f"{PASTED}\n\n{QUERY}"))
+    streamed = sum(chunks[1:], chunks[0])
+    invoked = chat.invoke(f"{PASTED}\n\n{QUERY}")
+    for answer in (streamed, invoked):
+        assert isinstance(answer, AIMessage)
+        assert answer.text == "It is 7781." and answer.usage_metadata == USAGE
+        assert answer.response_metadata["xl3m_spans"]
+    assert invoked.response_metadata == streamed.response_metadata
+    assert TOLD.items() <= invoked.response_metadata.items()
+    assert len({chunk.id for chunk in chunks}) == 1
+
+
+def test_a_wrapped_model_that_does_not_stream_gives_one_whole_chunk(xl3m: XL3M, recorder: Recorder) -> None:
+    (chunk,) = wrapped(xl3m, recorder).stream(QUERY)
+    assert isinstance(chunk, AIMessageChunk) and chunk.text == "read 1"
+
+
+async def test_callbacks_hear_a_wrapped_models_tokens_and_usage_once(xl3m: XL3M) -> None:
+    chat = wrapped(xl3m, Cloud(asked=[]))
+    counted = {"cloud-1": USAGE}
+    for chain in (chat, RunnableLambda(lambda said: said) | chat):
+        given = UsageMetadataCallbackHandler()
+        chain.invoke(QUERY, {"callbacks": [given]})
+        assert given.usage_metadata == counted
+        with get_usage_metadata_callback() as invoked:
+            assert chain.invoke(QUERY).usage_metadata == USAGE
+        with get_usage_metadata_callback() as streamed:
+            events = [event async for event in chain.astream_events(QUERY, version="v2")]
+        assert invoked.usage_metadata == streamed.usage_metadata == counted
+        tokens = [event["data"]["chunk"].text for event in events if event["event"] == "on_chat_model_stream"]
+        assert "".join(tokens) == "It is 7781."
+
+
+async def test_an_async_model_is_awaited(xl3m: XL3M) -> None:
+    chat = wrapped(xl3m, AsyncOnly(together=16, all_here=asyncio.Event(), callers=[]))
+    answers = await asyncio.gather(*(chat.ainvoke(QUERY) for _ in range(16)))
+    assert [answer.text for answer in answers] == ["together"] * 16
+    assert [chunk.text async for chunk in chat.astream(QUERY) if chunk.text] == ["to", "gether"]
+
+
+def test_a_plain_llm_can_be_wrapped(xl3m: XL3M) -> None:
+    chat = wrapped(xl3m, FakeListLLM(responses=["7781"]))
+    assert chat.invoke(QUERY).text == "".join(chunk.text for chunk in chat.stream(QUERY)) == "7781"
+
+
+SETTINGS: dict[str, Any] = {"stop": ["."], "temperature": 0.5, "max_tokens": 9}
+
+
+def test_settings_reach_a_wrapped_model_with_tools_as_without(xl3m: XL3M) -> None:
+    cloud = Cloud(asked=[])
+    chat = wrapped(xl3m, cloud, **SETTINGS)
+    chat.invoke(QUERY)
+    chat.bind_tools([print]).invoke(QUERY)
+    plain, with_tools = cloud.asked
+    assert with_tools.pop("tools") == [print]
+    assert plain == with_tools and SETTINGS.items() <= plain.items()
+
+
+async def test_settings_of_a_call_reach_a_wrapped_model_with_tools(xl3m: XL3M) -> None:
+    cloud = Cloud(asked=[])
+    bound = wrapped(xl3m, cloud, **SETTINGS).bind_tools([print])
+    bound.bind(stop=["!"]).invoke(QUERY)
+    await bound.ainvoke(PASTED, stop=["?"], question=QUERY, temperature=1)
+    first, second = cloud.asked
+    assert (first["stop"], first["temperature"]) == (["!"], 0.5)
+    assert (second["stop"], second["temperature"]) == (["?"], 1)
+    assert second["characters"] < len(PASTED) / 4 and "question" not in second
+
+
+def test_an_answer_with_tools_is_streamed(xl3m: XL3M) -> None:
+    pieces = wrapped(xl3m, Cloud(asked=[])).bind_tools([print]).stream(QUERY)
+    assert [piece.text for piece in pieces if piece.text] == ["It is", " 7781."]
+
+
+async def test_cancelling_a_call_with_tools_stops_the_selection(xl3m: XL3M, monkeypatch: pytest.MonkeyPatch) -> None:
+    started, stopped = threading.Event(), threading.Event()
+
+    def select(*_: Any, progress: Any, **__: Any) -> Any:
+        started.set()
+        try:
+            while True:
+                progress(None)
+        finally:
+            stopped.set()
+
+    monkeypatch.setattr(XL3M, "select_documents", select)
+    chat = wrapped(xl3m, Cloud(asked=[])).bind_tools([print])
+    await assert_cancelling_stops(chat.ainvoke(f"{PASTED}\n\n{QUERY}"), started, stopped)
+
+
+def test_message_chunks_of_a_history_are_messages(xl3m: XL3M, recorder: Recorder) -> None:
+    call = {"name": "read", "args": {}, "id": "1", "type": "tool_call"}
+    wrapped(xl3m, recorder).invoke(
+        [
+            SystemMessageChunk(content="Be brief."),
+            HumanMessage(QUERY),
+            AIMessageChunk(content="", tool_calls=[call]),
+            ToolMessage(PASTED, tool_call_id="1"),
+        ]
+    )
+    assert [message.type for message in recorder.seen[0]] == ["system", "human", "ai", "tool"]
+    assert FACT in recorder.seen[0][-1].text
+
+
+def test_a_chat_takes_no_delimiter(chat: ChatXL3M) -> None:
+    with pytest.raises(SettingError, match="delimiter"):
+        chat.invoke(QUERY, delimiter="<<>>")

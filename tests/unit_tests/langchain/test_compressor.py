@@ -51,6 +51,14 @@ def test_documents_keep_id_and_metadata_and_gain_score_and_spans(xl3m: XL3M, doc
         assert isinstance(document.metadata["relevance_score"], float)
 
 
+def test_metadata_that_cannot_be_copied_is_shared(xl3m: XL3M) -> None:
+    lock, tags = threading.Lock(), ["x"]
+    document = Document(page_content=FACT, metadata={"lock": lock, "tags": tags})
+    (kept,) = XL3MCompressor(xl3m=xl3m).compress_documents([document], QUERY)
+    assert kept.metadata["lock"] is lock
+    assert kept.metadata["tags"] == tags and kept.metadata["tags"] is not tags
+
+
 def test_the_passage_that_answers_is_kept(xl3m: XL3M, documents: list[Document]) -> None:
     kept = XL3MCompressor(xl3m=xl3m, top_k=2).compress_documents(documents, QUERY)
     assert any(FACT in document.page_content for document in kept)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -141,6 +142,21 @@ async def test_cancelling_a_stream_stops_the_model(llm: XL3MLLM, endless: thread
     assert await asyncio.to_thread(endless.wait, 60)
 
 
+def test_a_stream_that_is_left_as_the_loop_ends_leaves_no_task_behind(
+    llm: XL3MLLM, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without the fix one run in four said "Task was destroyed but it is pending!"."""
+
+    async def leave() -> None:
+        async for _ in llm.astream("The ferry left"):
+            break
+
+    for _ in range(20):
+        asyncio.run(leave())
+    gc.collect()
+    assert [record.message for record in caplog.records if record.name == "asyncio"] == []
+
+
 def test_stop_ends_the_answer_and_is_left_out(llm: XL3MLLM) -> None:
     whole = llm.invoke("The ferry left")
     assert len(whole.strip()) > 2
@@ -210,15 +226,75 @@ def test_a_loaded_pipeline_is_reused_and_its_settings_count(xl3m: XL3M) -> None:
     assert llm.llm is None and llm.max_tokens == 3
 
 
+@pytest.mark.parametrize(
+    ("given", "call", "expected"),
+    [
+        ({"repetition_penalty": 1.5}, {}, {"do_sample": False, "repetition_penalty": 1.5}),
+        ({"do_sample": True, "top_k": 5}, {}, {"do_sample": True, "top_k": 5}),
+        ({"do_sample": True, "top_k": 5}, {"temperature": 0}, {"do_sample": False, "top_k": None}),
+        ({"do_sample": True, "temperature": 0.5}, {}, {"do_sample": True, "temperature": 0.5}),
+        ({"temperature": 0.5}, {}, {"do_sample": False}),
+    ],
+)
+def test_a_pipelines_generation_settings_reach_its_model(
+    xl3m: XL3M, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], call: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    backend: Any = xl3m.scorer
+    seen: dict[str, Any] = {}
+    generate = type(backend.model).generate
+    monkeypatch.setattr(type(backend.model), "generate", lambda *ids, **how: seen.update(how) or generate(*ids, **how))
+
+    class Pipeline:
+        model, tokenizer = backend.model, backend.hf_tokenizer
+
+    class HuggingFacePipeline:
+        pipeline, pipeline_kwargs = Pipeline(), {"max_new_tokens": 3, **given}
+
+    XL3MLLM(llm=HuggingFacePipeline()).invoke("The ferry left", **call)
+    assert expected.items() <= seen.items()
+
+
+def test_a_model_with_retries_can_be_wrapped(xl3m: XL3M) -> None:
+    reader = Recorder(seen=[])
+    assert XL3MLLM(xl3m=xl3m, llm=reader.with_retry()).invoke(SHORT) == f"{len(SHORT)} characters"
+
+
+def test_bound_settings_do_not_share_a_cache_entry(xl3m: XL3M) -> None:
+    cache = InMemoryCache()
+    reader = Recorder(seen=[])
+    for style in ("a", "b", "a"):
+        XL3MLLM(xl3m=xl3m, llm=reader.bind(style=style), cache=cache).invoke(SHORT)
+    assert len(reader.seen) == 2
+
+
 def test_the_timeout_is_an_error_not_a_cut_answer(xl3m: XL3M) -> None:
     with pytest.raises(TimeoutError, match="timeout"):
         XL3MLLM(xl3m=xl3m, timeout=1e-9, max_tokens=50).invoke("The ferry left")
 
 
-@pytest.mark.parametrize("setting", [{"max_tokens": 0}, {"temperature": -1}, {"top_p": 0}, {"unknown": 1}])
+@pytest.mark.parametrize("setting", [{"max_tokens": 0}, {"temperature": -1}, {"top_p": 0}, {"unknown": 1},
+                                     {"reader_window": 5}, {"stop": [""]}])  # fmt: skip
 def test_bad_settings_are_refused(xl3m: XL3M, setting: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         XL3MLLM(xl3m=xl3m, **setting)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"stop": [""]}, {"max_tokens": 0}, {"max_tokens": -5}, {"max_new_tokens": 1.5},
+        {"max_tokens": 5, "max_new_tokens": 7}, {"top_p": 5}, {"temperature": -1}, {"temperature": "hot"},
+    ],
+)  # fmt: skip
+def test_bad_settings_of_a_call_are_refused(llm: XL3MLLM, setting: dict[str, Any]) -> None:
+    with pytest.raises(SettingError, match=next(iter(setting))):
+        llm.invoke("The ferry left", **setting)
+
+
+def test_one_string_stops_as_a_whole(llm: XL3MLLM) -> None:
+    whole = llm.invoke("The ferry left")
+    never_written: Any = "\ufffd" + whole  # though each of its letters is
+    assert llm.invoke("The ferry left", stop=never_written) == whole
 
 
 def test_sampling_follows_the_temperature(xl3m: XL3M) -> None:

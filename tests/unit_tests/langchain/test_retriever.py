@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from langchain_core.documents import Document
 from langchain_core.runnables import RunnableLambda, RunnablePassthrough
 from lockers import FACT, QUERY, RAIN, rain_around_the_fact
 
-from xl3m_integrations import XL3M
+from xl3m_integrations import XL3M, InputError
 from xl3m_integrations.langchain import XL3MRetriever
 from xl3m_integrations.segmentation import Segmenter
 
@@ -39,6 +41,12 @@ async def test_async_gives_the_same(retriever: XL3MRetriever) -> None:
 
 def test_an_empty_collection_gives_nothing(xl3m: XL3M) -> None:
     assert XL3MRetriever(xl3m=xl3m).invoke(QUERY) == []
+
+
+@pytest.mark.parametrize(("texts", "metadatas"), [("abc", None), (["a", "b"], [{}])])
+def test_what_is_no_list_of_texts_with_metadata_is_refused(xl3m: XL3M, texts: Any, metadatas: Any) -> None:
+    with pytest.raises(InputError, match="texts"):
+        XL3MRetriever.from_texts(texts, metadatas, xl3m=xl3m)
 
 
 def test_in_a_chain(retriever: XL3MRetriever) -> None:
