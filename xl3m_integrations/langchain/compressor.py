@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from copy import deepcopy
 from typing import Any, Literal
 
 from langchain_core.callbacks import CallbackManager, Callbacks, dispatch_custom_event
@@ -14,6 +13,7 @@ from langchain_core.runnables.config import ensure_config
 from xl3m_integrations.adapting import STRICT, EngineFields
 from xl3m_integrations.choice import Choice
 from xl3m_integrations.concurrency import Cancellation, in_thread
+from xl3m_integrations.copying import copied
 from xl3m_integrations.prompts import require_question
 from xl3m_integrations.types import Progress, Selection, Span
 
@@ -195,15 +195,7 @@ def _metadata(document: Document, selection: Selection, spans: Sequence[Span], *
     score = max(segment.score for segment in touching)
     marks = {"relevance_score": score, "xl3m_spans": [list(span) for span in spans]}
     sure = selection.certainty.info() if selection.certainty else {}
-    copied = {name: _copied(value) for name, value in document.metadata.items()}
-    return copied | marks | sure | more
-
-
-def _copied(value: Any) -> Any:
-    try:
-        return deepcopy(value)
-    except Exception:  # it cannot be copied, as a lock or an open file cannot, and is shared instead
-        return value
+    return copied(document.metadata) | marks | sure | more
 
 
 def _as_documents(document: Document, selection: Selection) -> Iterator[Document]:

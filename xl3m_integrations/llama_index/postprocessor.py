@@ -15,8 +15,8 @@ from xl3m_integrations.adapting import EngineFields
 from xl3m_integrations.assembly import SEPARATOR
 from xl3m_integrations.choice import Choice, selector_of
 from xl3m_integrations.concurrency import Cancellation, in_thread
+from xl3m_integrations.copying import copied
 from xl3m_integrations.errors import InputError
-from xl3m_integrations.llama_index.copying import copied
 from xl3m_integrations.prompts import require_question
 from xl3m_integrations.types import Selection, Span
 

@@ -22,10 +22,10 @@ from llama_index.core.schema import (
 from xl3m_integrations.adapting import EngineFields, HeldIndex
 from xl3m_integrations.choice import Choice, selector_of
 from xl3m_integrations.concurrency import Cancellation, in_thread
+from xl3m_integrations.copying import copied
 from xl3m_integrations.engine import CACHE_BYTES
 from xl3m_integrations.errors import InputError, SettingError
 from xl3m_integrations.index import cache_of
-from xl3m_integrations.llama_index.copying import copied
 from xl3m_integrations.prompts import require_question
 from xl3m_integrations.types import Selection
 

@@ -1,4 +1,4 @@
-"""Copies of what a node holds beside its text, so that no result shares it with what was passed in."""
+"""Copies of what a document or node holds beside its text, so that no result shares it with what was passed in."""
 
 from __future__ import annotations
 
