@@ -14,7 +14,7 @@ import pytest
 from completions_server import CompletionsServer
 from typer.testing import CliRunner
 
-from xl3m_integrations import XL3M, InputError, ScoringError, SettingError
+from xl3m_integrations import XL3M, InputError, ScoringError, SettingError, langchain, llama_index
 from xl3m_integrations.backends.openai import KEY_VARIABLE
 from xl3m_integrations.bundled import MODEL_FOLDER, corpus
 from xl3m_integrations.cli import app
@@ -117,6 +117,15 @@ def test_the_reader_streams_from_the_same_server(server: CompletionsServer, loca
     assert "".join(xl3m.stream(TEXT, FACT.question, top_k=2)).strip() == FACT.value
     prompts = [f"{fact} is" for fact in ("One", "Two", "Three")]
     assert xl3m.reader.complete_many(prompts, max_new_tokens=5) == local.reader.complete_many(prompts, max_new_tokens=5)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 0.0])
+def test_the_adapters_temperature_reaches_the_server(server: CompletionsServer, temperature: float):
+    xl3m = remote(server)
+    langchain.XL3MLLM(xl3m=xl3m, temperature=temperature, max_tokens=3).invoke("One is")
+    langchain.ChatXL3M(xl3m=xl3m, temperature=temperature, max_tokens=3).invoke("One is")
+    llama_index.XL3MLLM(xl3m=xl3m, temperature=temperature, max_new_tokens=3).complete("One is")
+    assert [request["temperature"] for request in server.requests] == [temperature] * 3
 
 
 def test_a_journal_works_with_a_server(server: CompletionsServer, tmp_path: Path):

@@ -169,7 +169,7 @@ class TransformersBackend(Prompting):
     def stream(
         self, context: str, question: str, *, max_new_tokens: int, stop: tuple[str, ...] = (), **options: Any
     ) -> Iterator[str]:
-        """See `Generator.stream`. `options` are passed to `generate` of transformers; greedy unless they sample."""
+        """See `Generator.stream`. `options` are passed to `generate` of transformers; greedy without a temperature."""
         prompt = self.prompt(question)
         ids = [*prompt.before, *self.tokenizer.ids(context), *prompt.after]
         return self._stream_ids(ids, max_new_tokens, stop, options)
@@ -251,10 +251,12 @@ class TransformersBackend(Prompting):
             (i for i in (config.pad_token_id, self.hf_tokenizer.pad_token_id, self.tokenizer.eos_id) if i is not None),
             0,
         )
+        temperature = options.get("temperature")
+        sampled = bool(options.get("do_sample", temperature is not None)) and temperature != 0
         arguments: dict[str, Any] = {"max_new_tokens": max_new_tokens, "pad_token_id": pad, **options}
-        if not options.get("do_sample"):
-            arguments |= {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-        return arguments
+        if not sampled:
+            arguments |= {"temperature": None, "top_p": None, "top_k": None}
+        return arguments | {"do_sample": sampled}
 
 
 def _window_of(model: Any, tokenizer: Any) -> int:

@@ -119,11 +119,6 @@ class OwnReader:
         reader = engine.reader
         if reader is None:
             raise SettingError("This engine has no reader, so it can select but not answer; pass llm=.")
-        if options.get("temperature", options.get("do_sample")):
-            options = options | {"do_sample": True}
-        else:
-            greedy = ("temperature", "top_p", "do_sample")
-            options = {name: value for name, value in options.items() if name not in greedy}
         answer = limit or engine.max_new_tokens
         settings = options | {"max_new_tokens": answer, "stop": stop}
         return cls(reader, Window(reader.window, answer, reader.count_prompt), timeout, settings, engine.name)

@@ -627,7 +627,7 @@ def _sampling(temperature: float | None) -> dict[str, Any]:
         return {}
     if temperature < 0:
         raise SettingError(f"temperature is {temperature}; it must not be negative.")
-    return {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
+    return {"temperature": temperature}
 
 
 def _last(responses: Iterator[CompletionResponse]) -> CompletionResponse:

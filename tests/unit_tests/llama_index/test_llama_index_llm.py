@@ -49,17 +49,17 @@ def test_call_arguments_overrule_the_fields(llm: XL3MLLM, read: list[Any]) -> No
     llm.complete("Hello", temperature=0.0, stop=["a", "b"])
     options = [options for _, options in read]
     assert options[0] == {"max_new_tokens": 2, "stop": ()}
-    sampled = {"do_sample": True, "temperature": 0.5, "repetition_penalty": 1.1}
+    sampled = {"temperature": 0.5, "repetition_penalty": 1.1}
     assert options[1] == {"max_new_tokens": 3, "stop": ("x",), **sampled}
-    assert options[2] == {"max_new_tokens": 6, "stop": ("a", "b"), "do_sample": False}
+    assert options[2] == {"max_new_tokens": 6, "stop": ("a", "b"), "temperature": 0.0}
 
 
 def test_fields_reach_the_reader_and_a_call_overrules_them(xl3m: XL3M, read: list[Any]) -> None:
     llm = XL3MLLM(xl3m=xl3m, temperature=0.7, reader_options={"top_p": 0.9}, max_new_tokens=2)
     llm.complete("Hello")
     llm.complete("Hello", temperature=0)
-    assert read[0][1] == {"max_new_tokens": 2, "stop": (), "do_sample": True, "temperature": 0.7, "top_p": 0.9}
-    assert read[1][1]["do_sample"] is False
+    assert read[0][1] == {"max_new_tokens": 2, "stop": (), "temperature": 0.7, "top_p": 0.9}
+    assert read[1][1]["temperature"] == 0
 
 
 def test_the_answer_ends_at_a_stop_string(llm: XL3MLLM) -> None:

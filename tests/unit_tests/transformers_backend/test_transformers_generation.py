@@ -92,13 +92,24 @@ def test_closing_the_stream_stops_the_work():
     assert len(passes) == done
 
 
-def test_sampling_options_reach_the_model():
+@pytest.mark.parametrize(
+    ("options", "drawn"),
+    [
+        ({"do_sample": True, "temperature": 5.0}, True),
+        ({"temperature": 5.0}, True),
+        ({"temperature": 5.0, "do_sample": False}, False),
+        ({"temperature": 0, "do_sample": True}, False),
+        ({"temperature": 0.0}, False),
+        ({}, False),
+    ],
+)
+def test_a_temperature_samples_unless_it_is_zero(options: dict[str, Any], drawn: bool):
     backend = make_backend()
-    drawn = set()
+    said = set()
     for seed in range(3):
         torch.manual_seed(seed)
-        drawn.add("".join(streamed(backend, 8, do_sample=True, temperature=5.0)))
-    assert len(drawn) == 3
+        said.add("".join(streamed(backend, 8, **options)))
+    assert len(said) == (3 if drawn else 1)
 
 
 def test_a_generation_config_that_samples_is_overruled():
