@@ -26,10 +26,11 @@ M = TypeVar("M", bound=BaseMessage)
 class ChatXL3M(ReaderFields, EngineFields, BaseChatModel):
     r"""A LangChain chat model whose messages may be far longer than its model's window.
 
-    Messages that fit the window reach the model as they are. Otherwise the system message and the last human message's
-    question stay verbatim, short earlier messages stay whole as far as half of the window goes, and long contents
-    (pasted documents, tool outputs, old turns) are cut in place to the segments after which the scoring model is most
-    certain of the answer. Roles and order stay.
+    Messages that fit the window reach the model as they are. Otherwise the last human message's question stays
+    verbatim, and so do system messages as far as half of the window goes (of longer ones the beginning and the end);
+    short earlier messages stay whole in half of the room that is left, the latest first; and long contents (pasted
+    documents, tool outputs, old turns) are cut in place to the segments after which the scoring model is most certain
+    of the answer. Roles and order stay.
 
     Setup:
         .. code-block:: bash
@@ -69,6 +70,8 @@ class ChatXL3M(ReaderFields, EngineFields, BaseChatModel):
             Nucleus sampling, with a temperature.
         stop: list[str] | None
             Strings that end the answer and are left out of it.
+        reader_options: dict
+            More arguments of the model that answers, such as `{"repetition_penalty": 1.1}`.
         timeout: float | None
             Seconds after which an answer of the own model is given up with an error.
         reader_options: dict

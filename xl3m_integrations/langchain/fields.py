@@ -10,7 +10,7 @@ from langchain_core.runnables.base import RunnableBindingBase
 from pydantic import AliasChoices, BaseModel, Field, model_validator
 from typing_extensions import Self
 
-from xl3m_integrations.adapting import EngineFields
+from xl3m_integrations.adapting import EngineFields, without_secrets
 from xl3m_integrations.choice import Choice
 from xl3m_integrations.concurrency import Cancellation
 from xl3m_integrations.engine import XL3M
@@ -162,7 +162,8 @@ def identity_of(llm: Any) -> dict[str, Any]:
     if isinstance(llm, RunnableBindingBase):
         return {"type": type(llm).__name__, "kwargs": repr(llm.kwargs), "bound": identity_of(llm.bound)}
     known = {"type": type(llm).__name__, **dict(getattr(llm, "_identifying_params", {}) or {})}
-    return known | {name: value for name, value in vars(llm).items() if isinstance(value, _PLAIN)}
+    own = {name: value for name, value in vars(llm).items() if isinstance(value, _PLAIN)}
+    return known | dict(without_secrets(own))  # callbacks and traces show it
 
 
 def pipeline_parts(llm: Any) -> tuple[Any, Any, dict[str, Any]] | None:

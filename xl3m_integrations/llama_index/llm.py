@@ -282,11 +282,14 @@ class XL3MLLM(EngineFields, CustomLLM):
     # ------------------------------------------------------------------------------------------ conversations
     @llm_chat_callback()
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        """Answer a conversation of any length. System messages and the last user message's question stay verbatim.
+        """Answer a conversation of any length. Of what does not fit, the last user message's question stays verbatim.
+
+        So do system messages as far as half of the window goes, and of longer ones the beginning and the end.
 
         Raises:
             InputError: There is no user message, a message holds an image or the like, or what stays verbatim exceeds
                 the reader's window.
+            SettingError: No segment fits beside it, or a setting is out of its range.
         """
         ready = self._ready_chat(messages, kwargs, Cancellation())
         if self.llm is None:
