@@ -70,8 +70,6 @@ class ChatXL3M(ReaderFields, EngineFields, BaseChatModel):
             Nucleus sampling, with a temperature.
         stop: list[str] | None
             Strings that end the answer and are left out of it.
-        reader_options: dict
-            More arguments of the model that answers, such as `{"repetition_penalty": 1.1}`.
         timeout: float | None
             Seconds after which an answer of the own model is given up with an error.
         reader_options: dict

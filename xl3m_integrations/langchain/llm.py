@@ -66,8 +66,6 @@ class XL3MLLM(ReaderFields, EngineFields, BaseLLM):
             Nucleus sampling, with a temperature.
         stop: list[str] | None
             Strings that end the answer and are left out of it.
-        reader_options: dict
-            More arguments of the model that answers, such as `{"repetition_penalty": 1.1}`.
         timeout: float | None
             Seconds after which an answer of the own model is given up with an error.
         reader_options: dict
