@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,6 +26,19 @@ def counting(xl3m: XL3M) -> Iterator[None]:
     Settings.tokenizer = lambda text: [0] * xl3m.scorer.tokenizer.count(text)
     yield
     Settings._tokenizer = before
+
+
+@pytest.fixture(autouse=True)
+def loop_of_llama_index(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Its synchronous calls take the thread's event loop, or make one that they never close: let it be this one."""
+    if inspect.iscoroutinefunction(request.function):
+        yield
+        return
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    loop.close()
+    asyncio.set_event_loop(None)
 
 
 @pytest.fixture
