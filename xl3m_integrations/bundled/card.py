@@ -147,7 +147,7 @@ vocabulary of {vocabulary:,}. It does one thing: it reads a passage and a questi
 passage, and where the passage does not hold the answer its next-token distribution stays wide. It is there to see XL3M
 work without a download, and to test with. For your own documents use a real model.
 
-Trained from scratch by `python -m xl3m_integrations.bundled.train` ({tokens:,} tokens, seed {seed}, two CPU processes)
+Trained from scratch by `python -m xl3m_integrations.bundled.train` ({tokens:,} tokens, seed {seed}, on one GPU)
 on generated documents: facts in many wordings among generated filler and public-domain prose, several questions a
 document, questions whose fact is absent keeping their true, unpredictable answer. Layers 0 to 2 start as copy heads;
 see `bundled/model.py`.{note}

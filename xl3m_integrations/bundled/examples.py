@@ -219,20 +219,30 @@ def collate(rows: Sequence[Row], pad: int, length: int) -> dict[str, torch.Tenso
     """Stack rows, padded on the right to `length`.
 
     Returns:
-        `input_ids`, `position_ids`, `weights`: [rows, length]; `attention_mask`: [rows, 1, length, length], boolean,
-        true where a query (third axis) may look at a key (fourth).
+        `input_ids`, `position_ids`, `blocks`, `weights`: [rows, length], as in `Row`; the block of padding is -1.
     """
 
     def stacked(name: str, fill: float, dtype: torch.dtype) -> torch.Tensor:
         values = (getattr(row, name) for row in rows)
         return torch.tensor([value + [fill] * (length - len(value)) for value in values], dtype=dtype)
 
-    blocks = stacked("blocks", -1, torch.int16)
-    own = (blocks[:, :, None] == blocks[:, None, :]) | (blocks[:, None, :] == 0)
-    causal = torch.ones(length, length, dtype=torch.bool).tril()
     return {
         "input_ids": stacked("ids", pad, torch.long),
         "position_ids": stacked("positions", 0, torch.long),
+        "blocks": stacked("blocks", -1, torch.int16),
         "weights": stacked("weights", 0.0, torch.float32),
-        "attention_mask": (own & causal)[:, None],
     }
+
+
+def sees(blocks: torch.Tensor) -> torch.Tensor:
+    """What each token of rows sees: what stands before it in its own block and in the context.
+
+    Args:
+        blocks: [rows, length], as in `Row`.
+
+    Returns:
+        [rows, 1, length, length], boolean, true where a query (third axis) may look at a key (fourth).
+    """
+    own = (blocks[:, :, None] == blocks[:, None, :]) | (blocks[:, None, :] == 0)
+    causal = torch.ones(blocks.shape[1], blocks.shape[1], dtype=torch.bool, device=blocks.device).tril()
+    return (own & causal)[:, None]

@@ -7,7 +7,6 @@ token equals the current one: together an induction circuit. All of it stays tra
 
 from __future__ import annotations
 
-import copy
 import math
 from typing import Any
 
@@ -21,15 +20,24 @@ PEAK_SQUARED = 20.0  # squared length of the constant key on each of those pairs
 WRITE_SCALE = 0.1
 
 
-def llama_config(vocab_size: int, window: int, bos: int, eos: int, pad: int, layers: int = 4) -> LlamaConfig:
-    """The architecture: hidden 128, 4 heads, tied embeddings, attention biases for the initial heads."""
+def llama_config(
+    vocab_size: int,
+    window: int,
+    bos: int,
+    eos: int,
+    pad: int,
+    hidden: int = 128,
+    intermediate: int = 384,
+    layers: int = 4,
+) -> LlamaConfig:
+    """The architecture: heads of size 32, tied embeddings, attention biases for the initial heads."""
     return LlamaConfig(
         vocab_size=vocab_size,
-        hidden_size=128,
-        intermediate_size=384,
+        hidden_size=hidden,
+        intermediate_size=intermediate,
         num_hidden_layers=layers,
-        num_attention_heads=4,
-        num_key_value_heads=4,
+        num_attention_heads=hidden // 32,
+        num_key_value_heads=hidden // 32,
         max_position_embeddings=window,
         rope_parameters={"rope_type": "default", "rope_theta": 200_000.0},
         attention_bias=True,
@@ -52,23 +60,6 @@ def build_model(config: LlamaConfig, seed: int) -> LlamaForCausalLM:
     with torch.no_grad():
         _add_copy_heads(model, config)
     return model
-
-
-def grow(model: LlamaForCausalLM, layers: int) -> LlamaForCausalLM:
-    """The model with more layers that compute the same: copies of its own, evenly spread, which write nothing yet."""
-    config = copy.deepcopy(model.config)
-    old, config.num_hidden_layers = model.config.num_hidden_layers, layers
-    grown = LlamaForCausalLM(config)
-    added = [number * old // (layers - old) for number in range(layers - old)]  # the layers that are copied
-    sources = sorted([(layer, False) for layer in range(old)] + [(layer, True) for layer in added])
-    grown.model.embed_tokens.load_state_dict(model.model.embed_tokens.state_dict())
-    grown.model.norm.load_state_dict(model.model.norm.state_dict())
-    for new, (source, is_copy) in zip(grown.model.layers, sources, strict=True):
-        new.load_state_dict(model.model.layers[source].state_dict())
-        if is_copy:
-            for written in (new.self_attn.o_proj.weight, new.self_attn.o_proj.bias, new.mlp.down_proj.weight):
-                torch.nn.init.zeros_(written)
-    return grown
 
 
 def _add_copy_heads(model: LlamaForCausalLM, config: LlamaConfig) -> None:

@@ -1,4 +1,4 @@
-"""What decides a training run of the bundled model: its cycles of learning rate and its curriculum."""
+"""What decides a training run of the bundled model: its size, its learning rate and its curriculum."""
 
 from __future__ import annotations
 
@@ -9,93 +9,68 @@ from dataclasses import asdict, dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Cycle:
-    """Warm-up, plateau and linear decay to zero of the learning rate.
+class Plan:
+    """Everything that decides the result, kept beside the checkpoint.
 
     Attributes:
-        tokens: Tokens seen by all processes together, padding included.
-        peak_lr: Learning rate of the plateau.
-        decay_share: Share of the steps, at the end, over which it falls.
-        layers: Layers of the model, which grows where they are more than in the cycle before.
+        seed: Of weights and rows.
+        tokens: Tokens seen in the whole run, padding included.
+        curriculum_tokens: Tokens over which rows become longer; after them all lengths are mixed.
+        peak_lr: Learning rate between warm-up and decay.
+        decay_share: Share of the steps, at the end, over which it falls linearly to zero.
+        warmup_steps: Steps over which it rises.
+        parts: Parts of a step, each drawn from a seed of its own.
+        part_tokens: Tokens of a part.
+        hidden_size: Of the model, a multiple of 32.
+        intermediate_size: Of the model's feed-forward layers.
+        layers: Of the model.
+        vocab_size: Of the tokenizer.
+        window: Tokens that the model is made for.
+        lm_weight: Weight of the other tokens' cross-entropy beside that of the answers'.
+        lm_sample: Share of the other tokens that enter the loss, to save work in the head.
     """
 
-    tokens: int
-    peak_lr: float
-    decay_share: float
-    layers: int = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Everything that decides the result, kept beside the checkpoint."""
-
     seed: int = 0
-    cycles: tuple[Cycle, ...] = (
-        Cycle(46_000_000, 2.5e-3, 0.35),
-        Cycle(34_000_000, 2e-3, 0.5),
-        Cycle(45_000_000, 2e-3, 0.5),
-        Cycle(34_000_000, 2e-3, 0.6),
-        Cycle(120_000_000, 2e-3, 0.6, layers=6),
-        Cycle(72_000_000, 2e-3, 0.6, layers=6),
-    )
-    step_tokens: int = 6_144  # per process and step
+    tokens: int = 950_000_000
+    curriculum_tokens: int = 160_000_000
+    peak_lr: float = 3.5e-3
+    decay_share: float = 0.7
+    warmup_steps: int = 100
+    parts: int = 16
+    part_tokens: int = 6_144
+    hidden_size: int = 160
+    intermediate_size: int = 480
+    layers: int = 6
     vocab_size: int = 4_096
     window: int = 640
-    warmup_steps: int = 100
     lm_weight: float = 0.4
-    lm_sample: float = 0.25  # share of the language-model positions that enter the loss, to save head work
-    processes: int = 2
-    start_cycle: int = 0  # those before it are in the weights that the run starts with
+    lm_sample: float = 0.25
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
         """What `to_json` wrote."""
-        values = json.loads(text)
-        return cls(**{**values, "cycles": tuple(Cycle(**cycle) for cycle in values["cycles"])})
+        return cls(**json.loads(text))
 
     def to_json(self) -> str:
         """As one JSON object."""
         return json.dumps(asdict(self))
 
     @property
-    def tokens(self) -> int:
-        """Tokens of the whole run."""
-        return sum(cycle.tokens for cycle in self.cycles)
-
-    @property
     def steps(self) -> int:
         """Optimiser steps of the whole run."""
-        return self.first_step(len(self.cycles))
-
-    def cycle_steps(self, cycle: Cycle) -> int:
-        """Optimiser steps of one cycle."""
-        return math.ceil(cycle.tokens / (self.step_tokens * self.processes))
-
-    def first_step(self, cycle: int) -> int:
-        """The step with which a cycle begins, counted from 0."""
-        return sum(self.cycle_steps(before) for before in self.cycles[:cycle])
-
-    def layers(self, step: int) -> int:
-        """Layers of the model at a step."""
-        return self._cycle_at(step)[0].layers
+        return math.ceil(self.tokens / (self.part_tokens * self.parts))
 
     def learning_rate(self, step: int) -> float:
         """Learning rate of a step."""
-        if step >= self.steps:
-            return 0.0
-        cycle, within = self._cycle_at(step)
-        steps = self.cycle_steps(cycle)
-        left = (steps - within) / max(1.0, cycle.decay_share * steps)
-        return cycle.peak_lr * min(1.0, (within + 1) / self.warmup_steps, left)
+        left = max(0, self.steps - step) / max(1.0, self.decay_share * self.steps)
+        return self.peak_lr * min(1.0, (step + 1) / self.warmup_steps, left)
 
-    def _cycle_at(self, step: int) -> tuple[Cycle, int]:
-        """The cycle of a step, the last one's beyond the end, and how many of its steps came before."""
-        number = max(n for n in range(len(self.cycles)) if self.first_step(n) <= step)
-        return self.cycles[number], step - self.first_step(number)
-
-    def progress(self, step: int) -> float:
-        """Where a step is in the curriculum, from 0 to 1; the curriculum spans the first cycle."""
-        return min(1.0, step / self.cycle_steps(self.cycles[0]))
+    def stage(self, step: int) -> Stage:
+        """The curriculum's stage at a step, drawn by share where several run at once."""
+        progress = min(1.0, step * self.part_tokens * self.parts / self.curriculum_tokens)
+        until = next(stage.until for stage in CURRICULUM if progress <= stage.until)
+        current = [stage for stage in CURRICULUM if stage.until == until]
+        return random.Random(f"{self.seed} {step}").choices(current, [stage.share for stage in current])[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +90,3 @@ CURRICULUM = (
     Stage(1.0, 384, (90, 220), 0.0, share=0.65),
     Stage(1.0, 704, (220, 560), 0.0, share=0.35),
 )
-
-
-def stage_at(progress: float, rng: random.Random) -> Stage:
-    """The curriculum's stage at `progress` (0 to 1), drawn by share where several run at once."""
-    until = next(stage.until for stage in CURRICULUM if progress <= stage.until)
-    current = [stage for stage in CURRICULUM if stage.until == until]
-    return rng.choices(current, [stage.share for stage in current])[0]

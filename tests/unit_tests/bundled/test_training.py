@@ -12,9 +12,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from xl3m_integrations.bundled import attention, corpus, train
-from xl3m_integrations.bundled.examples import ExampleMaker, collate
-from xl3m_integrations.bundled.model import build_model, grow, llama_config
-from xl3m_integrations.bundled.plan import Cycle, Plan, stage_at
+from xl3m_integrations.bundled.examples import ExampleMaker, collate, sees
+from xl3m_integrations.bundled.model import build_model, llama_config
+from xl3m_integrations.bundled.plan import Plan
+from xl3m_integrations.bundled.rows import Rows
 from xl3m_integrations.bundled.tokenizer import train_tokenizer
 
 
@@ -61,7 +62,7 @@ def test_a_question_sees_the_context_and_itself_only(tokenizer: PreTrainedTokeni
     batch = collate([row], 0, 256)
     with torch.inference_mode():
         together = model(
-            input_ids=batch["input_ids"], position_ids=batch["position_ids"], attention_mask=batch["attention_mask"]
+            input_ids=batch["input_ids"], position_ids=batch["position_ids"], attention_mask=sees(batch["blocks"])
         ).logits[0]
         for block in (1, 2):
             places = [at for at, own in enumerate(row.blocks) if own in (0, block)]
@@ -93,45 +94,32 @@ def test_the_training_attention_is_attention(tokenizer: PreTrainedTokenizerFast)
         torch.testing.assert_close(found.transpose(1, 2), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_a_grown_model_computes_the_same_and_learns_in_its_new_layers(tokenizer: PreTrainedTokenizerFast) -> None:
-    model = build_model(llama_config(len(tokenizer), 256, 1, 2, 0), seed=0)
-    grown = grow(model, 6)
-    ids = torch.randint(10, 1_000, (2, 40), generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(grown(input_ids=ids).logits, model(input_ids=ids).logits, atol=1e-5, rtol=1e-5)
-    assert grown.config.num_hidden_layers == 6 and model.config.num_hidden_layers == 4
-    grown(input_ids=ids, labels=ids).loss.backward()
-    silent = [layer for layer in grown.model.layers if not layer.mlp.down_proj.weight.any()]
-    assert len(silent) == 2
-    assert all(layer.mlp.down_proj.weight.grad.abs().max() > 0 for layer in silent)
-
-
-def test_a_run_begins_with_a_models_weights_at_a_later_cycle(
-    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
-) -> None:
-    plan = Plan(cycles=(Cycle(60_000, 1e-3, 0.5), Cycle(60_000, 1e-3, 0.5, layers=5)), start_cycle=1)
-    build_model(llama_config(len(tokenizer), 640, 1, 2, 0), seed=5).save_pretrained(tmp_path / "before")
-    tokenizer.save_pretrained(tmp_path / "before")
-    train.prepare(plan, None, tmp_path / "run", tmp_path / "before")
-    model, own, _, step = train.resume(tmp_path / "run", plan)
-    assert step == plan.first_step(1) > 0 and plan.layers(step) == 5 and plan.layers(step - 1) == 4
-    assert own.get_vocab() == tokenizer.get_vocab()
-    for name, tensor in load_file(tmp_path / "before" / "model.safetensors").items():
-        torch.testing.assert_close(model.state_dict()[name], tensor)
-
-
 def test_the_curriculum_covers_the_run() -> None:
-    rng = random.Random(0)
-    lengths = [stage_at(progress / 100, rng).length for progress in range(101)]
-    assert lengths[0] == 192 and set(lengths[30:]) == {384, 704}
+    plan = Plan(curriculum_tokens=1_000_000)
+    step_tokens = plan.parts * plan.part_tokens
+    stages = [plan.stage(step) for step in range(2_000_000 // step_tokens)]
+    assert stages[0].length == 192 and {stage.length for stage in stages[4:]} == {384, 704}
 
 
 def test_the_learning_rate_rises_stays_and_falls_to_zero() -> None:
-    plan = Plan(cycles=(Cycle(10_000_000, 3e-3, 0.3), Cycle(5_000_000, 1e-3, 0.5)))
-    first = plan.cycle_steps(plan.cycles[0])
+    plan = Plan(tokens=40_000_000, peak_lr=3e-3, decay_share=0.3)
     rates = [plan.learning_rate(step) for step in range(plan.steps + 1)]
-    assert rates[0] < rates[50] < max(rates) == 3e-3
-    assert rates[first - 1] < 2e-5 and rates[first] < max(rates[first:]) == 1e-3
-    assert rates[-1] == 0
+    assert rates[0] < rates[50] < max(rates) == rates[200] == 3e-3
+    assert rates[-2] < 1e-4 and rates[-1] == 0
+
+
+def test_parts_read_together_or_one_by_one_teach_the_same(tokenizer: PreTrainedTokenizerFast) -> None:
+    """All parts in one batch, and two processes with a batch for each part, predict the same tokens."""
+    plan = Plan(parts=4, part_tokens=1_024)
+    (together,) = Rows(plan, tokenizer, None, range(4), True)[3]
+    apart = [batch for rank in range(2) for batch in Rows(plan, tokenizer, None, range(rank, 4, 2), False)[3]]
+    assert [int(batch["input_ids"].shape[1]) for batch in apart] == [together["input_ids"].shape[1]] * 4
+    order = (apart[0], apart[2], apart[1], apart[3])
+    for name in ("input_ids", "position_ids", "blocks", "labels", "answers"):
+        torch.testing.assert_close(together[name], torch.cat([batch[name] for batch in order]))
+    predicting = together["input_ids"].flatten()[together["places"] + 1]
+    torch.testing.assert_close(predicting, together["labels"])
+    assert together["answers"].any() and not together["answers"].all()
 
 
 @pytest.mark.slow
@@ -144,6 +132,10 @@ def test_a_run_that_was_stopped_ends_like_one_that_was_not(tmp_path: Path, monke
                     str(folder),
                     "--tokens",
                     "60000",
+                    "--parts",
+                    "2",
+                    "--device",
+                    "cpu",
                     "--processes",
                     "1",
                     "--stop-after",
@@ -173,13 +165,6 @@ def test_a_folder_of_another_plan_is_refused(tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text(json.dumps({"seed": 99}))
     with pytest.raises(SystemExit, match="other settings"):
         train.main(["--out", str(tmp_path)])
-
-
-@pytest.mark.parametrize("arguments", [["--cycle", "2"], ["--cycle", "99", "--start", "m"], ["--cycle", "0"]])
-def test_a_later_cycle_needs_a_model_and_must_be_there(arguments: list[str], tmp_path: Path) -> None:
-    with pytest.raises(SystemExit):
-        train.main(["--out", str(tmp_path), *arguments])
-    assert not list(tmp_path.iterdir())
 
 
 def test_a_haystack_without_texts_is_refused(tmp_path: Path) -> None:
