@@ -24,7 +24,6 @@ from xl3m_integrations.choice import Choice
 from xl3m_integrations.documents import Document, Text
 from xl3m_integrations.engine import XL3M
 from xl3m_integrations.errors import InputError, SettingError
-from xl3m_integrations.tokens import TextTokenizer
 from xl3m_integrations.types import Answer, Segment, Selection
 
 
@@ -112,27 +111,14 @@ class _KeepingScorer:
 
     def __init__(self, scorer: SharingScorer, cache: KVCache, first: Document) -> None:
         self._scorer = scorer
+        self.window, self.tokenizer, self.overhead = scorer.window, scorer.tokenizer, scorer.overhead
         self._cache = cache
         self._first = list(islice(first.prepared.segments(first), _HEAD)) if first.prepared else []
 
     @property
-    def window(self) -> int:
-        """See `Scorer.window`."""
-        return self._scorer.window
-
-    @property
-    def tokenizer(self) -> TextTokenizer:
-        """See `Scorer.tokenizer`."""
-        return self._scorer.tokenizer
-
-    @property
     def fingerprint(self) -> str:
-        """See `Fingerprinted.fingerprint`."""
+        """See `Fingerprinted.fingerprint`; the whole model is read for it, so only if somebody asks."""
         return self._scorer.fingerprint
-
-    def overhead(self, question: str) -> int:
-        """See `Scorer.overhead`."""
-        return self._scorer.overhead(question)
 
     def evidence(
         self, segments: Iterable[Segment], question: str, measure: Measure

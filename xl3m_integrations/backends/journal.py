@@ -37,7 +37,6 @@ from xl3m_integrations.backends.base import (
 from xl3m_integrations.backends.journal_file import Journal
 from xl3m_integrations.certainty import Measure
 from xl3m_integrations.errors import SettingError
-from xl3m_integrations.tokens import TextTokenizer
 from xl3m_integrations.types import Segment
 
 if TYPE_CHECKING:
@@ -68,23 +67,10 @@ class JournaledScorer:
                 "leave journal= out."
             )
         self.scorer = scorer
+        self.window, self.tokenizer, self.overhead = scorer.window, scorer.tokenizer, scorer.overhead
         self.fingerprint = scorer.fingerprint
         self.path = Path(path)
         Journal(self.path).close()  # refused before any work is done
-
-    @property
-    def window(self) -> int:
-        """See `Scorer.window`."""
-        return self.scorer.window
-
-    @property
-    def tokenizer(self) -> TextTokenizer:
-        """See `Scorer.tokenizer`."""
-        return self.scorer.tokenizer
-
-    def overhead(self, question: str) -> int:
-        """See `Scorer.overhead`."""
-        return self.scorer.overhead(question)
 
     def evidence(
         self, segments: Iterable[Segment], question: str, measure: Measure

@@ -224,7 +224,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--tokens", type=int, default=Plan().tokens, help="of the whole run")
     parser.add_argument("--parts", type=int, default=Plan().parts, help=f"of a step, {Plan().part_tokens} tokens each")
     parser.add_argument("--seed", type=int, default=Plan().seed)
-    parser.add_argument("--device", help="cuda or cpu; cuda where there is one if left out")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cuda or cpu")
     parser.add_argument("--processes", type=int, default=2, help="on a CPU: processes that share a step")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="on a GPU: processes that make rows")
     parser.add_argument(

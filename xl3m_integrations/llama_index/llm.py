@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar, cast
+from functools import partial
+from typing import Any
 
 from llama_index.core.base.llms.generic_utils import messages_to_prompt as plain_messages
 from llama_index.core.base.llms.types import (
@@ -28,25 +28,20 @@ from llama_index.core.types import Model, TokenAsyncGen, TokenGen
 from pydantic import BaseModel, Field
 
 from xl3m_integrations.adapting import EngineFields
-from xl3m_integrations.backends.base import Generator as Reader
 from xl3m_integrations.choice import Choice, selector_of
-from xl3m_integrations.concurrency import Cancellation, in_thread, stream_in_thread
+from xl3m_integrations.concurrency import Cancellation, in_thread
 from xl3m_integrations.conversation import FittedConversation, Turn, fit_conversation
 from xl3m_integrations.errors import InputError, SettingError, XL3MError
 from xl3m_integrations.fitting import SEAM_TOKENS, FittedPrompt, Window, fit_prompt, with_question
 from xl3m_integrations.llama_index.readers import (
-    MESSAGE_TOKENS,
-    as_chat,
-    counter_of,
-    informed_chat,
-    informed_completion,
+    FittingChat,
+    FittingPrompt,
+    OwnReader,
+    WrappedReader,
     turns_of,
-    window_of,
     with_texts,
 )
 from xl3m_integrations.prompts import stop_strings
-
-T = TypeVar("T")
 
 UNBOUNDED = 10**9  # tokens: the window that a synthesizer is told of
 _CONTEXTS = ("context_str", "context_msg")  # what LlamaIndex's templates call the retrieved text
@@ -69,23 +64,6 @@ class _Call:
     choice: Choice
     fitting: dict[str, Any]
     options: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class _Ready:
-    """A call whose input fits.
-
-    Attributes:
-        call: The call.
-        info: Spans, scores and token count.
-        prompt: What the reader completes.
-        messages: What a wrapped reader is sent instead, in a chat.
-    """
-
-    call: _Call
-    info: dict[str, Any]
-    prompt: str = ""
-    messages: Sequence[ChatMessage] = ()
 
 
 class XL3MLLM(EngineFields, CustomLLM):
@@ -234,7 +212,7 @@ class XL3MLLM(EngineFields, CustomLLM):
         return LLMMetadata(
             context_window=self.context_window,
             num_output=self._answer_tokens({}),
-            is_chat_model=self._has_chat_template,
+            is_chat_model=self._reader.is_chat,
             model_name=self.engine_name,
         )
 
@@ -246,38 +224,24 @@ class XL3MLLM(EngineFields, CustomLLM):
         Raises:
             InputError: Instructions and question alone exceed the reader's window.
         """
-        ready = self._ready_prompt(prompt, formatted, kwargs, Cancellation())
-        if self.llm is None:
-            return _last(self._write(ready, Cancellation()))
-        response = self.llm.complete(ready.prompt, formatted=formatted, **ready.call.options)
-        return informed_completion(response, ready.info)
+        return self._reader.complete(self._fitting_prompt(prompt, formatted, kwargs, Cancellation()))
 
     @llm_completion_callback()
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
         """`complete`, piece by piece. Closing the generator stops the work."""
-        ready = self._ready_prompt(prompt, formatted, kwargs, Cancellation())
-        if self.llm is None:
-            return self._write(ready, Cancellation())
-        responses = self.llm.stream_complete(ready.prompt, formatted=formatted, **ready.call.options)
-        return (informed_completion(response, ready.info) for response in responses)
+        return self._reader.stream_complete(self._fitting_prompt(prompt, formatted, kwargs, Cancellation()))
 
     @llm_completion_callback()
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """`complete` while the event loop goes on. Cancelling stops the work."""
-        if self.llm is None:
-            return await in_thread(lambda c: _last(self._write(self._ready_prompt(prompt, formatted, kwargs, c), c)))
-        ready = await in_thread(lambda c: self._ready_prompt(prompt, formatted, kwargs, c))
-        response = await self.llm.acomplete(ready.prompt, formatted=formatted, **ready.call.options)
-        return informed_completion(response, ready.info)
+        fitting = await in_thread(lambda c: self._fitting_prompt(prompt, formatted, kwargs, c))
+        return await self._reader.acomplete(fitting)
 
     @llm_completion_callback()
     async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
         """`stream_complete` while the event loop goes on. Cancelling, or leaving the loop, stops the work."""
-        if self.llm is None:
-            return _streamed(lambda c: self._write(self._ready_prompt(prompt, formatted, kwargs, c), c))
-        ready = await in_thread(lambda c: self._ready_prompt(prompt, formatted, kwargs, c))
-        responses = await self.llm.astream_complete(ready.prompt, formatted=formatted, **ready.call.options)
-        return (informed_completion(response, ready.info) async for response in responses)
+        fitting = await in_thread(lambda c: self._fitting_prompt(prompt, formatted, kwargs, c))
+        return await self._reader.astream_complete(fitting)
 
     # ------------------------------------------------------------------------------------------ conversations
     @llm_chat_callback()
@@ -291,37 +255,24 @@ class XL3MLLM(EngineFields, CustomLLM):
                 the reader's window.
             SettingError: No segment fits beside it, or a setting is out of its range.
         """
-        ready = self._ready_chat(messages, kwargs, Cancellation())
-        if self.llm is None:
-            return as_chat(_last(self._write(ready, Cancellation())))
-        return informed_chat(self.llm.chat(ready.messages, **ready.call.options), ready.info)
+        return self._reader.chat(self._fitting_chat(messages, kwargs, Cancellation()))
 
     @llm_chat_callback()
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """`chat`, piece by piece. Closing the generator stops the work."""
-        ready = self._ready_chat(messages, kwargs, Cancellation())
-        if self.llm is None:
-            return (as_chat(response) for response in self._write(ready, Cancellation()))
-        responses = self.llm.stream_chat(ready.messages, **ready.call.options)
-        return (informed_chat(response, ready.info) for response in responses)
+        return self._reader.stream_chat(self._fitting_chat(messages, kwargs, Cancellation()))
 
     @llm_chat_callback()
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """`chat` while the event loop goes on. Cancelling stops the work."""
-        if self.llm is None:
-            written = await in_thread(lambda c: _last(self._write(self._ready_chat(messages, kwargs, c), c)))
-            return as_chat(written)
-        ready = await in_thread(lambda c: self._ready_chat(messages, kwargs, c))
-        return informed_chat(await self.llm.achat(ready.messages, **ready.call.options), ready.info)
+        fitting = await in_thread(lambda c: self._fitting_chat(messages, kwargs, c))
+        return await self._reader.achat(fitting)
 
     @llm_chat_callback()
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """`stream_chat` while the event loop goes on. Cancelling, or leaving the loop, stops the work."""
-        if self.llm is None:
-            return _streamed(lambda c: map(as_chat, self._write(self._ready_chat(messages, kwargs, c), c)))
-        ready = await in_thread(lambda c: self._ready_chat(messages, kwargs, c))
-        responses = await self.llm.astream_chat(ready.messages, **ready.call.options)
-        return (informed_chat(response, ready.info) async for response in responses)
+        fitting = await in_thread(lambda c: self._fitting_chat(messages, kwargs, c))
+        return await self._reader.astream_chat(fitting)
 
     # ------------------------------------------------------------------------------------------ templates
     def predict(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
@@ -413,7 +364,7 @@ class XL3MLLM(EngineFields, CustomLLM):
     ) -> tuple[Any, dict[str, Any]]:
         """Template and arguments that fit the window together with the schema, which LlamaIndex appends to them."""
         schema = PydanticOutputParser(output_cls=output_cls).format("")
-        call = self._call(llm_kwargs or {}, cancellation, reserved=self._count(schema) + SEAM_TOKENS)
+        call = self._call(llm_kwargs or {}, cancellation, reserved=self._reader.count(schema) + SEAM_TOKENS)
         # In a copy, since LlamaIndex leaves the schema in the template that it is given.
         chosen = self._selected(prompt).model_copy(update={"output_parser": None})
         return self._cut_messages(chosen, self._cut(chosen, arguments, call), call)
@@ -438,7 +389,7 @@ class XL3MLLM(EngineFields, CustomLLM):
                 f"{call.window.answer}, but the reader's window is {call.window.tokens} tokens. Shorten query or "
                 "template, or lower max_new_tokens."
             )
-        context, _ = self.engine.key_context(known[name], query, room, self._count, **call.choice)
+        context, _ = self.engine.key_context(known[name], query, room, self._reader.count, **call.choice)
         return {**arguments, name: context.text}
 
     def _cut_messages(
@@ -448,7 +399,7 @@ class XL3MLLM(EngineFields, CustomLLM):
         if self._template_tokens(prompt, arguments) <= call.window.prompt:
             return prompt, arguments
         query = _query({**prompt.kwargs, **arguments})
-        if query is not None and self._count(query) <= call.window.prompt // 4:  # else the question is in it
+        if query is not None and self._reader.count(query) <= call.window.prompt // 4:  # else the question is in it
             call = replace(call, fitting={**call.fitting, "question": call.fitting["question"] or query})
         messages = prompt.format_messages(**arguments)
         extended = self._extend_messages(messages)
@@ -458,115 +409,64 @@ class XL3MLLM(EngineFields, CustomLLM):
 
     def _template_tokens(self, prompt: BasePromptTemplate, arguments: dict[str, Any]) -> int:
         if not self.metadata.is_chat_model:
-            return self._count_prompt(self._get_prompt(prompt, **arguments))
+            return self._reader.count_prompt(self._get_prompt(prompt, **arguments))
         turns = turns_of(self._get_messages(prompt, **arguments))
-        return self._count_turns(turns, [turn.text for turn in turns])
+        return self._reader.count_turns(turns, [turn.text for turn in turns])
 
     # ------------------------------------------------------------------------------------------ making it fit
-    def _ready_prompt(
+    def _fitting_prompt(
         self, prompt: str, formatted: bool, kwargs: Mapping[str, Any], cancellation: Cancellation
-    ) -> _Ready:
+    ) -> FittingPrompt:
         call = self._call(kwargs, cancellation)
         wrap = (lambda text: text) if formatted else self._wrap
         fitted, tokens = self._fit(prompt, wrap, formatted, call)
-        # A wrapped reader puts its own format around what is not formatted.
-        text = fitted.prompt if self.llm is not None else wrap(fitted.prompt)
-        return _Ready(call, {**fitted.info(), "prompt_tokens": tokens}, prompt=text)
+        info = {**fitted.info(), "prompt_tokens": tokens}
+        return FittingPrompt(fitted.prompt, wrap(fitted.prompt), formatted, call.window.answer, call.options, info)
 
     def _fit(self, prompt: str, wrap: Callable[[str], str], formatted: bool, call: _Call) -> tuple[FittedPrompt, int]:
         """The prompt that fits once it is wrapped, and its tokens when it is."""
         if call.fitting["delimiter"] is None:
             prompt = with_question(prompt, call.fitting["question"])
-        tokens = self._count_prompt(wrap(prompt))
+        tokens = self._reader.count_prompt(wrap(prompt))
         if tokens <= call.window.prompt:
             return FittedPrompt(prompt, tokens), tokens
-        around = self._count_prompt(wrap(""))
-        count = self._count_prompt if formatted else self._count
+        around = self._reader.count_prompt(wrap(""))
+        count = self._reader.count_prompt if formatted else self._reader.count
         window = replace(call.window, tokens=call.window.tokens - around, count=count)
         fitted = fit_prompt(self.engine, prompt, window, **call.fitting, **call.choice)
-        return fitted, self._count_prompt(wrap(fitted.prompt))
+        return fitted, self._reader.count_prompt(wrap(fitted.prompt))
 
-    def _ready_chat(
+    def _fitting_chat(
         self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any], cancellation: Cancellation
-    ) -> _Ready:
+    ) -> FittingChat:
         call = self._call(kwargs, cancellation)
-        turns = turns_of(messages)
-        fitted = self._fit_turns(turns, call)
-        if self.llm is not None:
-            return _Ready(call, fitted.info(), messages=with_texts(messages, fitted.texts))
-        return _Ready(call, fitted.info(), prompt=self._render(turns, fitted.texts))
+        fitted = self._fit_turns(turns_of(messages), call)
+        return FittingChat(messages, fitted.texts, call.window.answer, call.options, fitted.info())
 
     def _fit_turns(self, turns: Sequence[Turn], call: _Call) -> FittedConversation:
-        def count(texts: Sequence[str | None]) -> int:
-            return self._count_turns(turns, texts)
-
+        count = partial(self._reader.count_turns, turns)
         question = call.fitting["question"]
         return fit_conversation(self.engine, turns, call.window, count, question=question, **call.choice)
 
     # ------------------------------------------------------------------------------------------ the reader
     @property
-    def _reader(self) -> Reader:
-        if self.engine.reader is None:
-            raise SettingError("This engine has no reader; pass llm= with a model that answers, or another engine.")
-        return self.engine.reader
-
-    @property
-    def _has_chat_template(self) -> bool:
-        return bool(getattr(getattr(self.engine.reader, "hf_tokenizer", None), "chat_template", None))
-
-    @property
-    def _reads(self) -> int:
-        """Tokens that the reader reads and writes."""
-        return self._reader.window if self.llm is None else window_of(self.llm, self.reader_window)
-
-    def _count(self, text: str) -> int:
-        return self._reader.count(text) if self.llm is None else counter_of(self.reader_tokenizer)(text)
-
-    def _count_prompt(self, prompt: str) -> int:
-        return self._reader.count_prompt(prompt) if self.llm is None else self._count(prompt) + MESSAGE_TOKENS
-
-    def _count_turns(self, turns: Sequence[Turn], texts: Sequence[str | None]) -> int:
-        if self.llm is None:
-            return self._count_prompt(self._render(turns, texts))
-        return sum(self._count(text) + MESSAGE_TOKENS for text in texts if text is not None)
+    def _reader(self) -> OwnReader | WrappedReader:
+        if self.llm is not None:
+            return WrappedReader(self.llm, self.reader_window, self.reader_tokenizer)
+        own = self.messages_to_prompt not in (None, plain_messages)
+        return OwnReader.of(self.engine, self.messages_to_prompt if own else None)
 
     def _wrap(self, prompt: str) -> str:
-        """A prompt as one user message, where the model expects messages."""
-        if self.completion_to_prompt is not None and self.completion_to_prompt is not default_completion_to_prompt:
+        """A prompt in the user's own format, or as one user message where the model expects messages."""
+        if self.completion_to_prompt not in (None, default_completion_to_prompt):
             return self.completion_to_prompt(prompt)
-        if self.llm is None and self._has_chat_template:
-            return self._reader.render([("user", prompt)])
-        return prompt
-
-    def _render(self, turns: Sequence[Turn], texts: Sequence[str | None]) -> str:
-        said = [(turn.role, text) for turn, text in zip(turns, texts, strict=True) if text is not None]
-        if self.messages_to_prompt is None or self.messages_to_prompt is plain_messages:
-            return self._reader.render(said)
-        return self.messages_to_prompt([ChatMessage(role=role, content=text) for role, text in said])
-
-    def _write(self, ready: _Ready, cancellation: Cancellation) -> CompletionResponseGen:
-        """The own model's answer as it grows; at least one response, without leading whitespace."""
-        pieces = self._reader.complete(ready.prompt, max_new_tokens=ready.call.window.answer, **ready.call.options)
-        known: dict[str, Any] = {"raw": ready.info, "additional_kwargs": ready.info}
-        text = ""
-        try:
-            for piece in pieces:
-                if cancellation.cancelled:
-                    raise asyncio.CancelledError
-                delta = piece if text else piece.lstrip()
-                text += delta
-                if delta:
-                    yield CompletionResponse(text=text, delta=delta, **known)
-        finally:
-            getattr(pieces, "close", lambda: None)()
-        if not text:
-            yield CompletionResponse(text="", delta="", **known)
+        return self._reader.as_message(prompt)
 
     # ------------------------------------------------------------------------------------------ settings of a call
     def _call(self, kwargs: Mapping[str, Any], cancellation: Cancellation | None = None, reserved: int = 0) -> _Call:
         """What is asked for; `reserved` tokens of the window are left free."""
         given = {name: value for name, value in kwargs.items() if value is not None}
-        window = Window(self._reads - reserved, self._answer_tokens(given), self._count)
+        window = Window(self._reader.window - reserved, self._answer_tokens(given), self._reader.count)
         choice = _chosen(self.choice, given)
         selector_of(**choice)
         choice["progress"] = cancellation
@@ -631,13 +531,3 @@ def _sampling(temperature: float | None) -> dict[str, Any]:
     if temperature < 0:
         raise SettingError(f"temperature is {temperature}; it must not be negative.")
     return {"temperature": temperature}
-
-
-def _last(responses: Iterator[CompletionResponse]) -> CompletionResponse:
-    *_, last = responses
-    return last.model_copy(update={"delta": None})
-
-
-def _streamed(work: Callable[[Cancellation], Iterator[T]]) -> AsyncGenerator[T, None]:
-    # What `stream_in_thread` gives is an async generator, and the callbacks of LlamaIndex look for one.
-    return cast(AsyncGenerator[T, None], stream_in_thread(work))

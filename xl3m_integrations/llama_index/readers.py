@@ -1,17 +1,23 @@
-"""The model that answers, for LlamaIndex's LLM: how much it reads, and how messages and answers are put for it."""
+"""The models that answer, for LlamaIndex's LLM: the engine's own, and any LlamaIndex LLM."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
 
 from llama_index.core.base.llms.types import (
     CachePoint,
     ChatMessage,
     ChatResponse,
+    ChatResponseAsyncGen,
+    ChatResponseGen,
     CitableBlock,
     CitationBlock,
     CompletionResponse,
+    CompletionResponseAsyncGen,
+    CompletionResponseGen,
     MessageRole,
     TextBlock,
     ThinkingBlock,
@@ -20,8 +26,13 @@ from llama_index.core.base.llms.types import (
 from llama_index.core.llms.llm import LLM
 from llama_index.core.utils import get_tokenizer
 
+from xl3m_integrations.backends.base import Generator
+from xl3m_integrations.concurrency import Cancellation, in_thread, stream_in_thread
 from xl3m_integrations.conversation import Role, Turn
+from xl3m_integrations.engine import XL3M
 from xl3m_integrations.errors import InputError, SettingError
+
+Response = TypeVar("Response", CompletionResponse, ChatResponse)
 
 MESSAGE_TOKENS = 8  # what a chat API puts around a message, at most
 _UNBOUNDED = 10**8
@@ -55,12 +66,6 @@ def window_of(llm: LLM, given: int | None) -> int:
             "with the number of tokens that the reader reads."
         )
     return window
-
-
-def counter_of(tokenizer: Callable[[str], Sequence[Any]] | None) -> Callable[[str], int]:
-    """Counts a wrapped model's tokens; with LlamaIndex's global tokenizer where none is given."""
-    tokens = get_tokenizer() if tokenizer is None else tokenizer
-    return lambda text: len(tokens(text))
 
 
 def turns_of(messages: Sequence[ChatMessage]) -> list[Turn]:
@@ -111,19 +116,255 @@ def _is_other(block: Any) -> bool:
     return isinstance(block, (CachePoint, ThinkingBlock, ToolCallBlock))
 
 
-def as_chat(response: CompletionResponse) -> ChatResponse:
-    """A completion as an assistant's message. What is known about it stays out of the message, which goes to memory."""
-    message = ChatMessage(role=MessageRole.ASSISTANT, content=response.text)
-    return ChatResponse(
-        message=message, delta=response.delta, raw=response.raw, additional_kwargs=response.additional_kwargs
-    )
+# ---------------------------------------------------------------------------------------------- what fits
+@dataclass(frozen=True, slots=True)
+class FittingPrompt:
+    """A prompt that fits the window.
+
+    Attributes:
+        text: The prompt.
+        wrapped: The same as the own model reads it.
+        formatted: Whether `text` is formatted; else a wrapped model puts its own format around it.
+        answer: Tokens of the answer, at most.
+        options: Arguments of the reader.
+        info: Spans, scores and token count.
+    """
+
+    text: str
+    wrapped: str
+    formatted: bool
+    answer: int
+    options: dict[str, Any]
+    info: dict[str, Any]
 
 
-def informed_completion(response: CompletionResponse, info: Mapping[str, Any]) -> CompletionResponse:
-    """A copy of a wrapped model's response that says what was read."""
-    return response.model_copy(update={"additional_kwargs": {**response.additional_kwargs, **info}})
+@dataclass(frozen=True, slots=True)
+class FittingChat:
+    """A conversation that fits the window.
+
+    Attributes:
+        messages: The messages as they came.
+        texts: What was kept of each; None of one that is left out.
+        answer: Tokens of the answer, at most.
+        options: Arguments of the reader.
+        info: Spans, scores and token count.
+    """
+
+    messages: Sequence[ChatMessage]
+    texts: Sequence[str | None]
+    answer: int
+    options: dict[str, Any]
+    info: dict[str, Any]
 
 
-def informed_chat(response: ChatResponse, info: Mapping[str, Any]) -> ChatResponse:
+# ---------------------------------------------------------------------------------------------- the own model
+@dataclass(frozen=True, slots=True)
+class OwnReader:
+    """The engine's own model.
+
+    Attributes:
+        generator: It.
+        messages_to_prompt: How messages are put for it; None leaves it to its chat template.
+    """
+
+    generator: Generator
+    messages_to_prompt: Callable[[Sequence[ChatMessage]], str] | None
+
+    @classmethod
+    def of(cls, engine: XL3M, messages_to_prompt: Callable[[Sequence[ChatMessage]], str] | None) -> OwnReader:
+        """The engine's reader.
+
+        Raises:
+            SettingError: It has none.
+        """
+        if engine.reader is None:
+            raise SettingError("This engine has no reader; pass llm= with a model that answers, or another engine.")
+        return cls(engine.reader, messages_to_prompt)
+
+    @property
+    def window(self) -> int:
+        """Tokens that it reads and writes."""
+        return self.generator.window
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether it expects messages."""
+        return bool(getattr(getattr(self.generator, "hf_tokenizer", None), "chat_template", None))
+
+    def count(self, text: str) -> int:
+        """Tokens of a text."""
+        return self.generator.count(text)
+
+    def count_prompt(self, prompt: str) -> int:
+        """Tokens of a prompt, with what is put around it."""
+        return self.generator.count_prompt(prompt)
+
+    def count_turns(self, turns: Sequence[Turn], texts: Sequence[str | None]) -> int:
+        """Tokens of a conversation with these texts; None leaves a turn out."""
+        return self.count_prompt(self._render(turns, texts))
+
+    def as_message(self, prompt: str) -> str:
+        """A prompt as one user message, where the model expects messages."""
+        return self.generator.render([("user", prompt)]) if self.is_chat else prompt
+
+    def _render(self, turns: Sequence[Turn], texts: Sequence[str | None]) -> str:
+        said = [(turn.role, text) for turn, text in zip(turns, texts, strict=True) if text is not None]
+        if self.messages_to_prompt is None:
+            return self.generator.render(said)
+        return self.messages_to_prompt([ChatMessage(role=role, content=text) for role, text in said])
+
+    def complete(self, fitting: FittingPrompt) -> CompletionResponse:
+        """The answer."""
+        return _last(self.stream_complete(fitting))
+
+    def stream_complete(self, fitting: FittingPrompt) -> CompletionResponseGen:
+        """The answer as it grows."""
+        return self._write(fitting.wrapped, fitting, Cancellation())
+
+    async def acomplete(self, fitting: FittingPrompt) -> CompletionResponse:
+        """`complete` while the event loop goes on."""
+        return await in_thread(lambda c: _last(self._write(fitting.wrapped, fitting, c)))
+
+    async def astream_complete(self, fitting: FittingPrompt) -> CompletionResponseAsyncGen:
+        """`stream_complete` while the event loop goes on."""
+        return _streamed(lambda c: self._write(fitting.wrapped, fitting, c))
+
+    def chat(self, fitting: FittingChat) -> ChatResponse:
+        """The answer."""
+        return _last(self.stream_chat(fitting))
+
+    def stream_chat(self, fitting: FittingChat) -> ChatResponseGen:
+        """The answer as it grows."""
+        return self._say(fitting, Cancellation())
+
+    async def achat(self, fitting: FittingChat) -> ChatResponse:
+        """`chat` while the event loop goes on."""
+        return await in_thread(lambda c: _last(self._say(fitting, c)))
+
+    async def astream_chat(self, fitting: FittingChat) -> ChatResponseAsyncGen:
+        """`stream_chat` while the event loop goes on."""
+        return _streamed(lambda c: self._say(fitting, c))
+
+    def _say(self, fitting: FittingChat, cancellation: Cancellation) -> ChatResponseGen:
+        prompt = self._render(turns_of(fitting.messages), fitting.texts)
+        for response in self._write(prompt, fitting, cancellation):
+            # What is known about the answer stays out of the message, which goes to memory.
+            message = ChatMessage(role=MessageRole.ASSISTANT, content=response.text)
+            yield ChatResponse(message=message, delta=response.delta, raw=fitting.info, additional_kwargs=fitting.info)
+
+    def _write(
+        self, prompt: str, fitting: FittingPrompt | FittingChat, cancellation: Cancellation
+    ) -> CompletionResponseGen:
+        """The answer as it grows; at least one response, without leading whitespace."""
+        pieces = self.generator.complete(prompt, max_new_tokens=fitting.answer, **fitting.options)
+        known: dict[str, Any] = {"raw": fitting.info, "additional_kwargs": fitting.info}
+        text = ""
+        try:
+            for piece in pieces:
+                if cancellation.cancelled:
+                    raise asyncio.CancelledError
+                delta = piece if text else piece.lstrip()
+                text += delta
+                if delta:
+                    yield CompletionResponse(text=text, delta=delta, **known)
+        finally:
+            getattr(pieces, "close", lambda: None)()
+        if not text:
+            yield CompletionResponse(text="", delta="", **known)
+
+
+def _last(responses: Iterator[Response]) -> Response:
+    *_, last = responses
+    return last.model_copy(update={"delta": None})
+
+
+def _streamed(work: Callable[[Cancellation], Iterator[Response]]) -> AsyncGenerator[Response, None]:
+    # What `stream_in_thread` gives is an async generator, and the callbacks of LlamaIndex look for one.
+    return cast(AsyncGenerator[Response, None], stream_in_thread(work))
+
+
+# ---------------------------------------------------------------------------------------------- a wrapped model
+@dataclass(frozen=True, slots=True)
+class WrappedReader:
+    """Any LlamaIndex LLM.
+
+    Attributes:
+        llm: It.
+        reader_window: Tokens that it reads and writes, as the user says; None asks it.
+        tokenizer: Text to its tokens; None takes LlamaIndex's global one.
+    """
+
+    llm: LLM
+    reader_window: int | None
+    tokenizer: Callable[[str], Sequence[Any]] | None
+
+    @property
+    def window(self) -> int:
+        """Tokens that it reads and writes."""
+        return window_of(self.llm, self.reader_window)
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether it expects messages."""
+        return self.llm.metadata.is_chat_model
+
+    def count(self, text: str) -> int:
+        """Tokens of a text."""
+        return len((get_tokenizer() if self.tokenizer is None else self.tokenizer)(text))
+
+    def count_prompt(self, prompt: str) -> int:
+        """Tokens of a prompt, with what is put around it."""
+        return self.count(prompt) + MESSAGE_TOKENS
+
+    def count_turns(self, turns: Sequence[Turn], texts: Sequence[str | None]) -> int:
+        """Tokens of a conversation with these texts; None leaves a turn out."""
+        return sum(self.count_prompt(text) for text in texts if text is not None)
+
+    def as_message(self, prompt: str) -> str:
+        """The prompt as it is: the model puts its own format around it."""
+        return prompt
+
+    def complete(self, fitting: FittingPrompt) -> CompletionResponse:
+        """The answer."""
+        return _informed(self.llm.complete(fitting.text, formatted=fitting.formatted, **fitting.options), fitting.info)
+
+    def stream_complete(self, fitting: FittingPrompt) -> CompletionResponseGen:
+        """The answer as it grows."""
+        responses = self.llm.stream_complete(fitting.text, formatted=fitting.formatted, **fitting.options)
+        return (_informed(response, fitting.info) for response in responses)
+
+    async def acomplete(self, fitting: FittingPrompt) -> CompletionResponse:
+        """`complete` while the event loop goes on."""
+        response = await self.llm.acomplete(fitting.text, formatted=fitting.formatted, **fitting.options)
+        return _informed(response, fitting.info)
+
+    async def astream_complete(self, fitting: FittingPrompt) -> CompletionResponseAsyncGen:
+        """`stream_complete` while the event loop goes on."""
+        responses = await self.llm.astream_complete(fitting.text, formatted=fitting.formatted, **fitting.options)
+        return (_informed(response, fitting.info) async for response in responses)
+
+    def chat(self, fitting: FittingChat) -> ChatResponse:
+        """The answer."""
+        return _informed(self.llm.chat(self._messages(fitting), **fitting.options), fitting.info)
+
+    def stream_chat(self, fitting: FittingChat) -> ChatResponseGen:
+        """The answer as it grows."""
+        responses = self.llm.stream_chat(self._messages(fitting), **fitting.options)
+        return (_informed(response, fitting.info) for response in responses)
+
+    async def achat(self, fitting: FittingChat) -> ChatResponse:
+        """`chat` while the event loop goes on."""
+        return _informed(await self.llm.achat(self._messages(fitting), **fitting.options), fitting.info)
+
+    async def astream_chat(self, fitting: FittingChat) -> ChatResponseAsyncGen:
+        """`stream_chat` while the event loop goes on."""
+        responses = await self.llm.astream_chat(self._messages(fitting), **fitting.options)
+        return (_informed(response, fitting.info) async for response in responses)
+
+    def _messages(self, fitting: FittingChat) -> list[ChatMessage]:
+        return with_texts(fitting.messages, fitting.texts)
+
+
+def _informed(response: Response, info: Mapping[str, Any]) -> Response:
     """A copy of a wrapped model's response that says what was read."""
     return response.model_copy(update={"additional_kwargs": {**response.additional_kwargs, **info}})

@@ -32,7 +32,7 @@ def test_of_a_longer_prompt_the_question_stays_and_the_response_says_what_was_re
     assert QUERY in prompt and len(prompt) < len(PROMPT)
     known = response.additional_kwargs
     assert response.raw == known
-    assert known["prompt_tokens"] == llm._count_prompt(prompt) <= llm.engine.window - 6
+    assert known["prompt_tokens"] == llm._reader.count_prompt(prompt) <= llm.engine.window - 6
     assert known["xl3m_scores"] and all(PROMPT[start:end] in prompt for start, end in known["xl3m_spans"])
 
 

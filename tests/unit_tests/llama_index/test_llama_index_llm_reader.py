@@ -157,4 +157,4 @@ def test_the_readers_tokens_are_counted_with_the_tokenizer_that_is_given(xl3m: X
 def test_a_reader_without_a_known_window_is_refused(xl3m: XL3M, window: int) -> None:
     with pytest.raises(SettingError, match="reader_window="):
         XL3MLLM(xl3m=xl3m, llm=Recorder(window=window))
-    assert XL3MLLM(xl3m=xl3m, llm=Recorder(window=window), reader_window=300)._reads == 300
+    assert XL3MLLM(xl3m=xl3m, llm=Recorder(window=window), reader_window=300)._reader.window == 300

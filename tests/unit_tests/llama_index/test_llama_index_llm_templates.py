@@ -23,7 +23,7 @@ def test_predict_cuts_the_context_and_nothing_else(llm: XL3MLLM, read: list[Any]
     assert head in prompt and tail in prompt and FACT not in head + tail
     context = prompt[len(head) + 1 : -len(tail) - 1]
     assert all(excerpt in LONG for excerpt in context.split("\n\n"))
-    assert llm._count_prompt(prompt) <= llm.engine.window - 6
+    assert llm._reader.count_prompt(prompt) <= llm.engine.window - 6
 
 
 def test_predict_passes_what_fits_as_it_is(llm: XL3MLLM, read: list[Any]) -> None:
@@ -57,7 +57,7 @@ def test_predict_finds_context_and_query_however_they_are_given(llm: XL3MLLM, re
     }[form]
     llm.predict(prompt, **arguments)
     ((sent, _),) = read
-    assert QUERY in sent and len(sent) < len(LONG) and llm._count_prompt(sent) <= llm.engine.window - 6
+    assert QUERY in sent and len(sent) < len(LONG) and llm._reader.count_prompt(sent) <= llm.engine.window - 6
     assert form != "refine" or "So far: Maybe 7." in sent
 
 
