@@ -4,7 +4,7 @@ Seeded and resumable: every row depends on (seed, part, step) alone, and a run t
 checkpoint. Work: about 6 FLOP a parameter and token, and attention beside it. On a GPU one process trains on all parts
 of a step, which worker processes make ahead of it: 16 made 1.2 million tokens a second, of which an H200 trained on 2.4
 million with `--compile`. On a CPU processes share the parts and average their gradients, as two single-thread processes
-beat two OpenMP threads; two came to about 10,000 tokens a second.
+beat two OpenMP threads; with 1.8M parameters they came to 13,000 tokens a second.
 """
 
 from __future__ import annotations
