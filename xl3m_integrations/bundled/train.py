@@ -2,9 +2,9 @@
 
 Seeded and resumable: every row depends on (seed, part, step) alone, and a run that was stopped goes on from its last
 checkpoint. Work: about 6 FLOP a parameter and token, and attention beside it. On a GPU one process trains on all parts
-of a step, which worker processes make ahead of it: 16 made 1.2 million tokens a second, of which an H200 trained on 2.4
-million with `--compile`. On a CPU processes share the parts and average their gradients, as two single-thread processes
-beat two OpenMP threads; with 1.8M parameters they came to 13,000 tokens a second.
+of a step, which worker processes make ahead of it: 16 of them made 1.2 million tokens a second, and an H200 could have
+trained on 2.4 million, with `--compile`. On a CPU processes share the parts and average their gradients, as two
+single-thread processes beat two OpenMP threads; with 1.8M parameters they came to 13,000 tokens a second.
 """
 
 from __future__ import annotations
@@ -183,9 +183,17 @@ def train_process(
     forward: Any = torch.compile(model.model, dynamic=False) if compiled else model.model
     rows = Rows(plan, tokenizer, read_haystack(haystack), range(rank, plan.parts, processes), device.type != "cpu")
     steps = range(first, min(plan.steps, stop_after or plan.steps))
-    ahead: dict[str, Any] = {"num_workers": workers, "prefetch_factor": 4, "pin_memory": True} if workers else {}
+    ahead = 4 if workers else None  # steps for each worker
+    loader = DataLoader(
+        rows,
+        batch_size=None,
+        sampler=steps,
+        num_workers=workers,
+        prefetch_factor=ahead,
+        pin_memory=device.type == "cuda",
+    )
     began = time.monotonic()
-    for step, batches in zip(steps, DataLoader(rows, batch_size=None, sampler=steps, **ahead), strict=True):
+    for step, batches in zip(steps, loader, strict=True):
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = plan.learning_rate(step)
         for batch in batches:
@@ -226,7 +234,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=Plan().seed)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cuda or cpu")
     parser.add_argument("--processes", type=int, default=2, help="on a CPU: processes that share a step")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="on a GPU: processes that make rows")
+    parser.add_argument(
+        "--workers", type=int, help="more processes that make rows ahead; on a GPU one per core, else none, if left out"
+    )
     parser.add_argument(
         "--compile", action="store_true", help="torch.compile the model: 1.5x faster, needs a C++ compiler"
     )
@@ -236,7 +246,8 @@ def main(arguments: list[str] | None = None) -> None:
     plan = Plan(seed=options.seed, tokens=options.tokens, parts=options.parts)
     prepare(plan, options.haystack, options.out)
     on_cpu = device.type == "cpu"
-    processes, workers = (options.processes, 0) if on_cpu else (1, options.workers)
+    processes = options.processes if on_cpu else 1
+    workers = (0 if on_cpu else os.cpu_count() or 1) if options.workers is None else options.workers
     task = (plan, options.haystack, options.out, device, processes, workers, options.compile, options.stop_after)
     if processes == 1:
         train_process(0, *task)

@@ -421,7 +421,7 @@ class XL3MLLM(EngineFields, CustomLLM):
         wrap = (lambda text: text) if formatted else self._wrap
         fitted, tokens = self._fit(prompt, wrap, formatted, call)
         info = {**fitted.info(), "prompt_tokens": tokens}
-        return FittingPrompt(fitted.prompt, wrap(fitted.prompt), formatted, call.window.answer, call.options, info)
+        return FittingPrompt(call.window.answer, call.options, info, fitted.prompt, wrap(fitted.prompt), formatted)
 
     def _fit(self, prompt: str, wrap: Callable[[str], str], formatted: bool, call: _Call) -> tuple[FittedPrompt, int]:
         """The prompt that fits once it is wrapped, and its tokens when it is."""
@@ -441,7 +441,7 @@ class XL3MLLM(EngineFields, CustomLLM):
     ) -> FittingChat:
         call = self._call(kwargs, cancellation)
         fitted = self._fit_turns(turns_of(messages), call)
-        return FittingChat(messages, fitted.texts, call.window.answer, call.options, fitted.info())
+        return FittingChat(call.window.answer, call.options, fitted.info(), messages, fitted.texts)
 
     def _fit_turns(self, turns: Sequence[Turn], call: _Call) -> FittedConversation:
         count = partial(self._reader.count_turns, turns)

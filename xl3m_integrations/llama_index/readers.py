@@ -118,43 +118,46 @@ def _is_other(block: Any) -> bool:
 
 # ---------------------------------------------------------------------------------------------- what fits
 @dataclass(frozen=True, slots=True)
-class FittingPrompt:
-    """A prompt that fits the window.
+class Fitting:
+    """What fits the window.
 
     Attributes:
-        text: The prompt.
-        wrapped: The same as the own model reads it.
-        formatted: Whether `text` is formatted; else a wrapped model puts its own format around it.
         answer: Tokens of the answer, at most.
         options: Arguments of the reader.
         info: Spans, scores and token count.
     """
 
-    text: str
-    wrapped: str
-    formatted: bool
     answer: int
     options: dict[str, Any]
     info: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class FittingChat:
+class FittingPrompt(Fitting):
+    """A prompt that fits the window.
+
+    Attributes:
+        text: The prompt.
+        wrapped: The same as the own model reads it.
+        formatted: Whether `text` is formatted; else a wrapped model puts its own format around it.
+    """
+
+    text: str
+    wrapped: str
+    formatted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FittingChat(Fitting):
     """A conversation that fits the window.
 
     Attributes:
         messages: The messages as they came.
         texts: What was kept of each; None of one that is left out.
-        answer: Tokens of the answer, at most.
-        options: Arguments of the reader.
-        info: Spans, scores and token count.
     """
 
     messages: Sequence[ChatMessage]
     texts: Sequence[str | None]
-    answer: int
-    options: dict[str, Any]
-    info: dict[str, Any]
 
 
 # ---------------------------------------------------------------------------------------------- the own model
@@ -252,9 +255,7 @@ class OwnReader:
             message = ChatMessage(role=MessageRole.ASSISTANT, content=response.text)
             yield ChatResponse(message=message, delta=response.delta, raw=fitting.info, additional_kwargs=fitting.info)
 
-    def _write(
-        self, prompt: str, fitting: FittingPrompt | FittingChat, cancellation: Cancellation
-    ) -> CompletionResponseGen:
+    def _write(self, prompt: str, fitting: Fitting, cancellation: Cancellation) -> CompletionResponseGen:
         """The answer as it grows; at least one response, without leading whitespace."""
         pieces = self.generator.complete(prompt, max_new_tokens=fitting.answer, **fitting.options)
         known: dict[str, Any] = {"raw": fitting.info, "additional_kwargs": fitting.info}
