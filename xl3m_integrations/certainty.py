@@ -137,7 +137,7 @@ def regret(log_probs: Tensor, cap: float) -> Tensor:
 
 
 def margin(log_probs: Tensor, cap: float, few: int = 5) -> Tensor:
-    """What few others explain as well: mean lead over the `few`-th best over the question's tokens, in nats.
+    """What few others explain as well: lead over the `few`-th best, summed over the question's tokens, in nats.
 
     Args:
         log_probs: [B, Q], of the question's tokens after each of B segments or sentences.
@@ -148,7 +148,7 @@ def margin(log_probs: Tensor, cap: float, few: int = 5) -> Tensor:
         [B]. Against `regret`, a token that nearly all of them explain, and that nearly none does, counts nothing.
     """
     others = log_probs.topk(min(few, len(log_probs)), dim=0).values[-1]
-    return (log_probs - others).clamp(min=0, max=cap).sum(-1) / max(1, log_probs.shape[-1])
+    return (log_probs - others).clamp(min=0, max=cap).sum(-1)
 
 
 def _present(tensor: Tensor | None, what: str) -> Tensor:
@@ -311,10 +311,6 @@ class SentenceLook(_PlainQuestion):
     def regret(self, evidence: Tensor) -> Tensor:
         """[B], in nats, beside the other sentences; see the function of this name."""
         return regret(evidence[:, 1:], self.cap)
-
-    def margin(self, evidence: Tensor) -> Tensor:
-        """[B], in nats, over the other sentences; see the function of this name."""
-        return margin(evidence[:, 1:], self.cap)
 
     def doubt(self, evidence: Tensor) -> Tensor:
         """[B], in nats: the regret and a share of the entropy."""

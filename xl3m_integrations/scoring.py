@@ -90,7 +90,7 @@ class Scored:
                 f"scores of shape {list(scores.shape)}, {int((~scores.isfinite()).sum())} of them not finite."
             )
         if self._lexical:
-            scores = standardised(scores) + self._lexical * standardised(self._shared_words(read, question))
+            scores = standardised(scores) + self._lexical * standardised(self._shared_words(question))
         second: SecondLook | None = getattr(self._measure, "second", None)
         best = scores.sort(descending=True, stable=True).indices[: second.reads(scores) if second else 0]
         rows = read[best].tolist()
@@ -103,10 +103,9 @@ class Scored:
         of_all[read] = scores.double()
         self._scores = array("d", of_all.tolist())
 
-    def _shared_words(self, rows: torch.Tensor, question: str) -> torch.Tensor:
-        """BM25 of each of these segments."""
-        texts = (self._documents[self._document[row]].slice(self._start[row], self._end[row]) for row in rows.tolist())
-        return torch.tensor(bm25_scores(texts, question), dtype=torch.float64)
+    def _shared_words(self, question: str) -> torch.Tensor:
+        """BM25 of each segment that was read."""
+        return torch.tensor(bm25_scores((text for _, text in self.texts()), question), dtype=torch.float64)
 
     def _as_given(self, scorer: Scorer, rows: Sequence[int]) -> list[Segment]:
         """These segments once more, as the scorer is given them."""
@@ -145,6 +144,11 @@ class Scored:
         names = self._measure.columns
         values = self._evidence[names.index("gain") :: len(names)] if "gain" in names else self._scores
         return sorted(compress(range(len(self)), self._read), key=lambda row: (-values[row], row))[:most]
+
+    def texts(self) -> Iterator[tuple[int, str]]:
+        """Row and text of each segment that was read, in order."""
+        for row in compress(range(len(self)), self._read):
+            yield row, self._documents[self._document[row]].slice(self._start[row], self._end[row])
 
     def sentences(self, row: int) -> list[str]:
         """The sentences and lines that begin in a segment, whole where its end has cut one."""

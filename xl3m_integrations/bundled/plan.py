@@ -26,6 +26,8 @@ class Plan:
         layers: Of the model.
         vocab_size: Of the tokenizer.
         window: Tokens that the model is made for.
+        start: Folder of a finished model whose weights and tokenizer the run begins with, all lengths of rows mixed at
+            once; empty begins with random weights.
         lm_weight: Weight of the other tokens' cross-entropy beside that of the answers'.
         lm_sample: Share of the other tokens that enter the loss, to save work in the head.
     """
@@ -43,6 +45,7 @@ class Plan:
     layers: int = 6
     vocab_size: int = 4_096
     window: int = 640
+    start: str = ""
     lm_weight: float = 0.4
     lm_sample: float = 0.25
 
@@ -67,7 +70,8 @@ class Plan:
 
     def stage(self, step: int) -> Stage:
         """The curriculum's stage at a step, drawn by share where several run at once."""
-        progress = min(1.0, step * self.part_tokens * self.parts / self.curriculum_tokens)
+        seen = step * self.part_tokens * self.parts
+        progress = 1.0 if self.start else min(1.0, seen / self.curriculum_tokens)
         until = next(stage.until for stage in CURRICULUM if progress <= stage.until)
         current = [stage for stage in CURRICULUM if stage.until == until]
         return random.Random(f"{self.seed} {step}").choices(current, [stage.share for stage in current])[0]

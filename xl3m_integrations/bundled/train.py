@@ -150,11 +150,15 @@ def average_gradients(model: LlamaForCausalLM, processes: int) -> None:
 def resume(
     run: Path, plan: Plan, device: torch.device
 ) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast, Optimizers, int]:
-    """Model, tokenizer, optimisers and next step: from the checkpoint, or from scratch."""
+    """Model, tokenizer, optimisers and next step: from the checkpoint, or from the plan's start."""
     tokenizer = PreTrainedTokenizerFast.from_pretrained(run / "tokenizer")
-    special = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
-    size = (plan.hidden_size, plan.intermediate_size, plan.layers)
-    model = build_model(llama_config(len(tokenizer), plan.window, *special, *size), plan.seed).to(device)
+    if plan.start:
+        model = LlamaForCausalLM.from_pretrained(plan.start, dtype=torch.float32)
+    else:
+        special = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
+        size = (plan.hidden_size, plan.intermediate_size, plan.layers)
+        model = build_model(llama_config(len(tokenizer), plan.window, *special, *size), plan.seed)
+    model = model.to(device)
     optimizers = make_optimizers(model, plan)
     step = load_checkpoint(run, model, optimizers) if (run / "checkpoint.safetensors").exists() else 0
     return model, tokenizer, optimizers, step
@@ -232,6 +236,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--tokens", type=int, default=Plan().tokens, help="of the whole run")
     parser.add_argument("--parts", type=int, default=Plan().parts, help=f"of a step, {Plan().part_tokens} tokens each")
     parser.add_argument("--seed", type=int, default=Plan().seed)
+    parser.add_argument("--start", default="", help="folder of a finished model to go on from")
+    parser.add_argument("--peak-lr", type=float, default=Plan().peak_lr, help="highest learning rate")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cuda or cpu")
     parser.add_argument("--processes", type=int, default=2, help="on a CPU: processes that share a step")
     parser.add_argument(
@@ -243,7 +249,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--stop-after", type=int, help="stop at this step; run again to go on")
     options = parser.parse_args(arguments)
     device = pick_device(options.device)
-    plan = Plan(seed=options.seed, tokens=options.tokens, parts=options.parts)
+    plan = Plan(
+        seed=options.seed,
+        tokens=options.tokens,
+        parts=options.parts,
+        start=options.start,
+        peak_lr=options.peak_lr,
+    )
     prepare(plan, options.haystack, options.out)
     on_cpu = device.type == "cpu"
     processes = options.processes if on_cpu else 1
@@ -260,6 +272,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def prepare(plan: Plan, haystack: Path | None, out: Path) -> None:
     """Make the run's folder, or check that it belongs to the same plan."""
+    if plan.start and not Path(plan.start).is_dir():
+        raise SystemExit(f"--start {plan.start} is no folder; give that of a finished model, or leave it out.")
     out.mkdir(parents=True, exist_ok=True)
     recorded = out / "plan.json"
     if recorded.exists():
@@ -267,8 +281,12 @@ def prepare(plan: Plan, haystack: Path | None, out: Path) -> None:
         if before != plan.to_json():
             raise SystemExit(f"{out} holds a run with other settings: {before}; choose another --out or delete it.")
         return
-    texts = tokenizer_texts(read_haystack(haystack), random.Random(plan.seed))
-    train_tokenizer(texts, plan.vocab_size, plan.window).save_pretrained(out / "tokenizer")
+    if plan.start:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(plan.start)
+    else:
+        texts = tokenizer_texts(read_haystack(haystack), random.Random(plan.seed))
+        tokenizer = train_tokenizer(texts, plan.vocab_size, plan.window)
+    tokenizer.save_pretrained(out / "tokenizer")
     recorded.write_text(plan.to_json())
 
 

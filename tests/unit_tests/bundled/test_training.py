@@ -148,6 +148,27 @@ def _few_texts(rng: random.Random) -> list[str]:
     return ["\n".join(corpus.any_fact(rng).statement for _ in range(20)) for _ in range(100)]
 
 
+def test_a_run_goes_on_from_a_finished_model(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    """With nothing to learn, at a rate of zero, its weights and its tokenizer come out as they were."""
+    start, out, threads = tmp_path / "start", tmp_path / "out", torch.get_num_threads()
+    special = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
+    build_model(llama_config(len(tokenizer), 640, *special), seed=3).to(torch.bfloat16).save_pretrained(start)
+    tokenizer.save_pretrained(start)
+    few = ["--tokens", "6144", "--parts", "1", "--device", "cpu", "--processes", "1", "--peak-lr", "0"]
+    train.main(["--start", str(start), "--out", str(tmp_path / "run"), "--export", str(out), *few])
+    torch.set_num_threads(threads)
+    before, after = (load_file(folder / "model.safetensors") for folder in (start, out))
+    assert before.keys() == after.keys()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+    assert PreTrainedTokenizerFast.from_pretrained(out).get_vocab() == tokenizer.get_vocab()
+
+
+def test_a_start_that_is_no_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="is no folder"):
+        train.main(["--start", str(tmp_path / "none"), "--out", str(tmp_path / "run")])
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_folder_of_another_plan_is_refused(tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text(json.dumps({"seed": 99}))
     with pytest.raises(SystemExit, match="other settings"):

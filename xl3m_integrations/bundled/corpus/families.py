@@ -25,7 +25,7 @@ FAMILIES: dict[Maker, float] = {
     attribute_fact: 30, loose_fact: 30, pair_fact: 14, register_fact: 6, pass_fact: 4, magic_fact: 5, place_fact: 9,
     keep_fact: 7, event_fact: 5, said_fact: 5,
 }  # fmt: skip
-_DRAWN: dict[Maker, float] = FAMILIES | {hop_fact: 6, told_fact: 7}
+_DRAWN: dict[Maker, float] = FAMILIES | {hop_fact: 12, told_fact: 14}
 
 
 def any_fact(rng: Rng) -> Fact:
