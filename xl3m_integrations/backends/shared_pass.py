@@ -4,16 +4,17 @@ Work of a pass, in tokens read: segments x (S + N x T) for N questions, against 
 S are the tokens of a segment and T those of a question and what stands around it. Where the segments' keys and values
 were kept it is segments x N x T. Tokens that all questions begin with, such as "Question", count to the segment.
 
-The questions of one row are packed one behind the other behind its segment's keys and values. A mask, the same for all
-rows, lets each see the segment and itself; positions start anew with each. Against a row for each question this copies
-no keys and values, at the price of attention over the other questions' masked tokens, so that only so many are packed.
+Several questions stand in one row behind its segment's keys and values, as a tree; see `question_tree`. Against a row
+for each question this copies no keys and values and reads beginnings that they share once, at the price of attention
+over the other questions' masked tokens, so that only so many are put together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import Enum
-from itertools import accumulate, groupby, takewhile
+from itertools import takewhile
 from typing import Any, Protocol
 
 import torch
@@ -23,12 +24,14 @@ from transformers import DynamicCache
 from xl3m_integrations.backends.base import Evidence
 from xl3m_integrations.backends.batching import packed
 from xl3m_integrations.backends.kv_blocks import KVBlock, KVStore, key_of, past_of
+from xl3m_integrations.backends.question_tree import QuestionTree
 from xl3m_integrations.backends.scoring_pass import LOGIT_BYTES, LocalModel, ScoringPass, in_halves
 from xl3m_integrations.certainty import Measure
 from xl3m_integrations.prompts import QuestionPrompt
 from xl3m_integrations.types import Segment
 
 PACKED_TOKENS = 128  # of questions in one row; more would spend more on masked attention than they save
+OWN = -1  # stands for the last token of a row's own segment
 
 
 class Sharing(Enum):
@@ -64,6 +67,22 @@ class SharingModel(LocalModel, Protocol):
         """The tokens around a segment."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Pack:
+    """Questions that one forward pass answers.
+
+    Attributes:
+        numbers: Of the questions.
+        kept: Tokens of a row that they need not read.
+        tails: Ids that each reads after those; `OWN` is the last of the row's segment.
+    """
+
+    numbers: tuple[int, ...]
+    kept: int
+    tails: tuple[tuple[int, ...], ...]
+    tree: QuestionTree
+
+
 class SharedPass:
     """Several questions put to many segments.
 
@@ -87,7 +106,8 @@ class SharedPass:
         self._head = backend.head
         self._cache = cache
         self._batch_tokens = backend.batch_tokens
-        self._packs = backend.sharing is Sharing.PACKS and not measure.needs.answer_tokens
+        self._pack_many = backend.sharing is Sharing.PACKS and not measure.needs.answer_tokens
+        self._packs_after: dict[int, list[_Pack]] = {}
 
     def evidence(self, segments: Sequence[Segment]) -> list[tuple[Evidence, ...]]:
         """Evidence of each segment, in order, for each question."""
@@ -114,8 +134,8 @@ class SharedPass:
 
     def _together(self, length: int) -> int:
         """Segments of so many tokens of which the questions are asked together: those of one block, or several."""
-        rows, tokens = self._block_rows(length), len(self._before) + length
-        asked = max(sum(self._length(number, tokens) for number in group) for group in self._groups(tokens))
+        rows = self._block_rows(length)
+        asked = max(pack.tree.tokens for pack in self._packs(len(self._before) + length))
         return rows * max(1, self._batch_tokens // (rows * asked))
 
     def _relieve(self) -> None:
@@ -127,8 +147,8 @@ class SharedPass:
         rows, ids = self._block_rows(len(segments[0].ids)), [segment.ids for segment in segments]
         blocks = [self._block(ids[first : first + rows]) for first in range(0, len(ids), rows)]
         columns: dict[int, list[Evidence]] = {}
-        for group in self._groups(len(self._before) + len(segments[0].ids)):
-            columns |= zip(group, self._ask(group, blocks, segments), strict=True)
+        for pack in self._packs(len(self._before) + len(segments[0].ids)):
+            columns |= zip(pack.numbers, self._ask(pack, blocks, segments), strict=True)
         return list(zip(*(columns[number] for number in range(len(self._asked))), strict=True))
 
     def _block(self, rows: list[Sequence[int]]) -> KVBlock:
@@ -143,28 +163,28 @@ class SharedPass:
             self._cache.put(key, block)
         return block
 
-    def _groups(self, tokens: int) -> Iterator[list[int]]:
-        """Numbers of the questions that one forward pass answers, given the tokens up to the segment's end."""
-        group: list[int] = []
-        size = 0
-        for _, same in groupby(range(len(self._asked)), lambda number: self._kept(number, tokens)):
-            for number in same:
-                length = self._length(number, tokens)
-                if group and not (self._packs and size + length <= PACKED_TOKENS and self._unslid(tokens + length)):
-                    yield group
-                    group, size = [], 0
-                group.append(number)
-                size += length
-            yield group
-            group, size = [], 0
+    def _packs(self, tokens: int) -> list[_Pack]:
+        """Which questions go together, given the tokens up to the segment's end: those that begin alike."""
+        if tokens not in self._packs_after:
+            tails = [(self._kept(number, tokens), self._tail(number, tokens)) for number in range(len(self._asked))]
+            groups: list[list[int]] = []
+            read: set[tuple[int, ...]] = set()
+            for number in sorted(range(len(tails)), key=lambda number: tails[number]):
+                kept, tail = tails[number]
+                beginnings = {tail[: n + 1] for n in range(len(tail))}
+                fits = len(read | beginnings) <= PACKED_TOKENS and kept + len(tail) <= self._backend.sliding_window
+                if self._pack_many and groups and fits and kept == tails[groups[-1][0]][0]:
+                    groups[-1].append(number)
+                    read |= beginnings
+                else:
+                    groups.append([number])
+                    read = beginnings
+            self._packs_after[tokens] = [self._pack(group, tails) for group in groups]
+        return self._packs_after[tokens]
 
-    def _unslid(self, tokens: int) -> bool:
-        """Whether no layer's window slides within so many tokens; the mask of packed questions knows of none."""
-        return tokens <= self._backend.sliding_window
-
-    def _length(self, number: int, tokens: int) -> int:
-        """Tokens of a row that this question reads, given those up to the segment's end."""
-        return tokens + len(self._asked[number].prompt.after) - self._kept(number, tokens)
+    def _pack(self, group: list[int], tails: list[tuple[int, tuple[int, ...]]]) -> _Pack:
+        own = tuple(tails[number][1] for number in group)
+        return _Pack(tuple(group), tails[group[0]][0], own, QuestionTree.of(own))
 
     def _kept(self, number: int, tokens: int) -> int:
         """Tokens of a row that this question need not read, given those up to the segment's end."""
@@ -174,51 +194,42 @@ class SharedPass:
         # From the position before the question's first token on, the model's predictions are needed.
         return tokens + min(shared, len(after) - 1 - asked.back)
 
-    def _ask(self, group: list[int], blocks: list[KVBlock], segments: list[Segment]) -> list[list[Evidence]]:
-        """Evidence of each segment, for each question of the group."""
-        kept = self._kept(group[0], len(self._before) + len(segments[0].ids))
-        ids = [self._tail(number, segments, kept) for number in group]
-        lengths = [tail.shape[1] for tail in ids]
-        wanted = [self._asked[number].back + 1 for number in group]
-        keep, behind = wanted[0], {}
-        if len(group) > 1:
-            keep, behind = last_of_each(lengths, wanted).to(self._backend.device), packing(lengths, kept, self._backend)
-        logit_bytes = 4 * self._backend.vocabulary * sum(wanted)
-        rows = max(1, min(self._batch_tokens // sum(lengths), LOGIT_BYTES // logit_bytes))
-        found: list[list[Evidence]] = [[] for _ in group]
+    def _tail(self, number: int, tokens: int) -> tuple[int, ...]:
+        """Ids that the question has yet to read of each row, given the tokens up to the segment's end."""
+        after, kept = self._asked[number].prompt.after, self._kept(number, tokens)
+        return after[kept - tokens :] if kept >= tokens else (OWN, *after)
+
+    def _ask(self, pack: _Pack, blocks: list[KVBlock], segments: list[Segment]) -> list[list[Evidence]]:
+        """Evidence of each segment, for each question of the pack."""
+        model = self._backend
+        row = pack.tree.row(pack.tails)
+        ids = torch.tensor([row], device=model.device).expand(len(segments), -1)
+        if OWN in row:
+            own = torch.tensor([[segment.ids[-1]] for segment in segments], device=model.device)
+            ids = torch.where(ids == OWN, own, ids)
+        wanted = [self._asked[number].back + 1 for number in pack.numbers]
+        several = len(wanted) > 1
+        keep, places = pack.tree.last(wanted, model.device)
+        behind = pack.tree.behind(pack.kept, embeddings_of(model).dtype, model.device) if several else {}
+        logit_bytes = 4 * model.vocabulary * len(keep)
+        rows = max(1, min(self._batch_tokens // len(row), LOGIT_BYTES // logit_bytes))
+        found: list[list[Evidence]] = [[] for _ in pack.numbers]
         for first in range(0, len(segments), rows):
             some = slice(first, min(first + rows, len(segments)))
-            row_ids = torch.cat([tail[some] for tail in ids], 1)
-            past = past_of(blocks, kept, some.start, some.stop)
-            output = self._backend.logits(row_ids, keep, use_cache=True, past_key_values=past, **behind)
-            for at, logits in enumerate(output.logits.split(wanted, 1)):
-                found[at] += self._asked[group[at]].evidence_of(segments[some], output, logits)
+            past = past_of(blocks, pack.kept, some.start, some.stop)
+            output = model.logits(
+                ids[some], keep if several else wanted[0], use_cache=True, past_key_values=past, **behind
+            )
+            for at, number in enumerate(pack.numbers):
+                logits = output.logits.index_select(1, places[at]) if several else output.logits
+                found[at] += self._asked[number].evidence_of(segments[some], output, logits)
         return found
 
-    def _tail(self, number: int, segments: list[Segment], kept: int) -> Tensor:
-        """[B, T] ids that the question has yet to read after `kept` tokens of each row."""
-        after, tokens = self._asked[number].prompt.after, len(self._before) + len(segments[0].ids)
-        if kept >= tokens:
-            return torch.tensor([after[kept - tokens :]], device=self._backend.device).expand(len(segments), -1)
-        return torch.tensor([[segment.ids[-1], *after] for segment in segments], device=self._backend.device)
 
-
-def last_of_each(lengths: Sequence[int], wanted: Sequence[int]) -> Tensor:
-    """Positions of the last `wanted` tokens of each question of a row, which are `lengths` tokens long."""
-    ends = accumulate(lengths)
-    return torch.cat([torch.arange(end - want, end) for end, want in zip(ends, wanted, strict=True)])
-
-
-def packing(lengths: Sequence[int], kept: int, backend: SharingModel) -> dict[str, Tensor]:
-    """Positions [1, T] and additive mask [1, 1, T, kept + T] of questions one behind the other, T tokens in all."""
-    total = sum(lengths)
-    sees = torch.ones(total, kept + total, dtype=torch.bool)
-    owner = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
-    sees[:, kept:] = (owner[:, None] == owner).tril()
-    dtype = backend.model.get_input_embeddings().weight.dtype
-    mask = torch.zeros(sees.shape, dtype=dtype).masked_fill(~sees, torch.finfo(dtype).min)
-    positions = torch.cat([torch.arange(kept, kept + n) for n in lengths])
-    return {"attention_mask": mask[None, None].to(backend.device), "position_ids": positions[None].to(backend.device)}
+def embeddings_of(backend: SharingModel) -> Tensor:
+    """The model's input embeddings, in the type in which it computes."""
+    weight: Tensor = backend.model.get_input_embeddings().weight
+    return weight
 
 
 def read(backend: SharingModel, ids: Tensor) -> KVBlock | None:
@@ -260,9 +271,9 @@ def sharing_of(backend: SharingModel) -> Sharing:
     except Exception:
         return Sharing.NOTHING
     try:
-        keep = last_of_each([3, 2], [1, 1]).to(backend.device)
-        behind = packing([3, 2], 6, backend)
-        past = past_of(blocks, 6, 0, 2)
+        tree, past = QuestionTree.of(["abc", "de"]), past_of(blocks, 6, 0, 2)
+        keep, _ = tree.last([1, 1], backend.device)
+        behind = tree.behind(6, embeddings_of(backend).dtype, backend.device)
         output = backend.logits(torch.cat(rest, 1), keep, use_cache=True, past_key_values=past, **behind)
         return Sharing.PACKS if _agree(output.logits, torch.cat(expected, 1)) else Sharing.QUESTIONS
     except Exception:

@@ -39,6 +39,19 @@ def test_many_questions_read_the_segments_once():
         assert read <= sum(s.tokens for s in segments) + len(segments) * own
 
 
+def test_what_questions_begin_with_alike_is_read_once():
+    xl3m = engine()
+    assert xl3m.scorer.sharing is Sharing.PACKS
+    asked = [f"What does the old harbour say of number {n}?" for n in range(5)]
+    index = xl3m.index(TEXT)
+    index.select("Who?", measure="entropy")
+    read = tokens_read(xl3m, lambda: index.select_many(asked, measure="entropy"))
+    apart = sum(tokens_read(xl3m, lambda q=question: index.select(q, measure="entropy")) for question in asked)
+    twice = tokens_read(xl3m, lambda: index.select_many([asked[0]] * 2, measure="entropy"))
+    assert read < apart / 2
+    assert twice == tokens_read(xl3m, lambda: index.select(asked[0], measure="entropy"))
+
+
 @pytest.mark.parametrize("kept", [True, False])
 def test_a_short_question_is_asked_of_several_blocks_at_a_time(kept: bool):
     """Also where they were not kept and must be read again."""
