@@ -220,9 +220,21 @@ def train_process(
         dist.destroy_process_group()
 
 
-def export(run: Path, out: Path) -> None:
-    """Write the checkpoint of `run` as a Hugging Face model folder in bfloat16."""
-    model, tokenizer, _, _ = resume(run, Plan.from_json((run / "plan.json").read_text()), torch.device("cpu"))
+def export(run: Path, out: Path, start_share: float = 0.0) -> None:
+    """Write the checkpoint of `run` as a Hugging Face model folder in bfloat16.
+
+    Args:
+        run: The run's folder.
+        out: The model's folder.
+        start_share: Share of the weights that the run began with, where it began with a finished model's. The mean of
+            both keeps most of what either can do (WiSE-FT, arXiv 2109.01903).
+    """
+    plan = Plan.from_json((run / "plan.json").read_text())
+    model, tokenizer, _, _ = resume(run, plan, torch.device("cpu"))
+    if plan.start and start_share:
+        before = LlamaForCausalLM.from_pretrained(plan.start, dtype=torch.float32).state_dict()
+        for name, parameter in model.named_parameters():  # those that layers share are named once
+            parameter.data.lerp_(before[name], start_share)
     model.to(torch.bfloat16).save_pretrained(out)
     tokenizer.save_pretrained(out)
 
@@ -237,6 +249,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--parts", type=int, default=Plan().parts, help=f"of a step, {Plan().part_tokens} tokens each")
     parser.add_argument("--seed", type=int, default=Plan().seed)
     parser.add_argument("--start", default="", help="folder of a finished model to go on from")
+    parser.add_argument("--start-share", type=float, default=0.0, help="share of its weights in what is exported")
     parser.add_argument("--peak-lr", type=float, default=Plan().peak_lr, help="highest learning rate")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cuda or cpu")
     parser.add_argument("--processes", type=int, default=2, help="on a CPU: processes that share a step")
@@ -267,7 +280,7 @@ def main(arguments: list[str] | None = None) -> None:
         os.environ.setdefault("MASTER_PORT", str(20_000 + os.getpid() % 20_000))
         spawn(train_process, task, nprocs=processes)
     if options.export:
-        export(options.out, options.export)
+        export(options.out, options.export, options.start_share)
 
 
 def prepare(plan: Plan, haystack: Path | None, out: Path) -> None:

@@ -163,6 +163,24 @@ def test_a_run_goes_on_from_a_finished_model(tokenizer: PreTrainedTokenizerFast,
     assert PreTrainedTokenizerFast.from_pretrained(out).get_vocab() == tokenizer.get_vocab()
 
 
+@pytest.mark.parametrize("share", [0.25, 1.0])
+def test_an_export_holds_a_share_of_the_start(tokenizer: PreTrainedTokenizerFast, tmp_path: Path, share: float) -> None:
+    start, run = tmp_path / "start", tmp_path / "run"
+    special = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
+    first, last = (build_model(llama_config(len(tokenizer), 640, *special), seed=seed) for seed in (3, 4))
+    first.save_pretrained(start)
+    plan = Plan(start=str(start))
+    tokenizer.save_pretrained(run / "tokenizer")
+    (run / "plan.json").write_text(plan.to_json())
+    train.save_checkpoint(run, last, train.make_optimizers(last, plan), 1)
+    train.export(run, tmp_path / "out", share)
+    exported = load_file(tmp_path / "out" / "model.safetensors")
+    before, after = first.state_dict(), last.state_dict()
+    for name, tensor in exported.items():
+        expected = share * before[name] + (1 - share) * after[name]
+        torch.testing.assert_close(tensor.float(), expected, atol=1e-6, rtol=2**-8, msg=name)
+
+
 def test_a_start_that_is_no_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="is no folder"):
         train.main(["--start", str(tmp_path / "none"), "--out", str(tmp_path / "run")])
