@@ -29,8 +29,8 @@ from xl3m_integrations.cli.console import (
     show_certainty,
     show_context,
     show_reused,
-    visible,
 )
+from xl3m_integrations.cli.controls import visible
 from xl3m_integrations.cli.files import read_files
 from xl3m_integrations.cli.options import (
     Choosing,

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 from rich.text import Text
 
+from xl3m_integrations.cli.controls import visible
 from xl3m_integrations.types import Certainty, KeyContext, Selection
 
 if TYPE_CHECKING:
@@ -68,18 +69,6 @@ def _excerpt(text: str, around: str, width: int = 64) -> str:
     at = max(0, flat.find(" ".join(around.split())))
     start = max(0, min(at - width // 2, len(flat) - width))
     return ("…" if start else "") + flat[start : start + width] + ("…" if start + width < len(flat) else "")
-
-
-def visible(text: str) -> str:
-    """`text` with controls of terminal and writing direction replaced, so that no document drives the terminal."""
-    return text.translate(_CONTROL_PICTURES)
-
-
-_CONTROL_PICTURES: dict[int, str] = {
-    **{code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\t\n\r"},
-    **dict.fromkeys((*range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)), "\ufffd"),
-    0x7F: "\u2421",
-}
 
 
 def show_context(context: KeyContext, sources: Sources) -> None:

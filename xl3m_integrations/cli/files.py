@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from xl3m_integrations.cli.console import visible
+from xl3m_integrations.cli.controls import visible
 from xl3m_integrations.errors import InputError, SettingError
 from xl3m_integrations.types import Span
 
