@@ -95,12 +95,14 @@ def _bridge(
         return None
     look = SentenceLook() if by_question else measure
     table = torch.tensor([seen for _, seen in scorer.evidence(segments, asked, look)], dtype=torch.float64)
+    shared = torch.tensor([thread.shared(segment.text) for segment in segments], dtype=torch.float64)
     if by_question:
-        # What explains the last sentence's own words may only be worded like it; its rare words tell more.
-        values = margin(table[:, 1 + (told if thread.nats else 0) :], SentenceLook().cap)
+        # What explains the last sentence's own words may only be worded like it; where rare words are shared, they tell
+        # more. Where none are, as in scripts without spaces, its words are all there is to go by.
+        values = margin(table[:, 1 + (told if shared.any() else 0) :], SentenceLook().cap)
     else:
         values = look.score(table)
-    values = values + torch.tensor([thread.shared(segment.text) for segment in segments], dtype=torch.float64)
+    values = values + shared
     best = segments[int(values.argmax())].text
     return found[best], best
 
@@ -119,7 +121,7 @@ class _Thread:
 
     @classmethod
     def of(cls, scored: Scored, lead: Sequence[str], question: str) -> _Thread:
-        """Of the last sentence of `lead`; nothing where there is none, or no other segment has its words."""
+        """Of the last sentence of `lead`; nothing where there is none."""
         new = _words(lead[-1]) - _words(" ".join([question, *lead[:-1]])) if lead else set()
         having = {row: own for row, text in scored.texts() if (own := _words(text) & new)} if new else {}
         count = Counter(word for own in having.values() for word in own)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
@@ -81,6 +82,38 @@ def test_both_statements_of_a_chain_are_kept(first_names: int, last_names: int):
         kept = " ".join(segment.text for segment in found.segments)
         right += found.lead == f"{first} " and first in kept and second in kept
     assert right >= 6, f"{right} of 8, seed {seed}"
+
+
+@pytest.mark.parametrize("words_shared", [False, True])
+def test_a_sentence_leads_on_by_its_words_where_another_has_them(xl3m: XL3M, words_shared: bool):
+    """Where none has, as in scripts without spaces, by how its words are explained, like those of the question."""
+    question, tokenizer = "What is it?", xl3m.scorer.tokenizer
+    by_all, by_question = [], []
+    for seed in range(12):
+        letters = random.Random(seed).sample("ABCDEFGHIJKLMNOPQRSTUVWXYZ", 26)
+        lines = [f"{a * 3}{n} {a * 4}{n}" for n, a in enumerate(letters)]
+        first = xl3m.select("\n".join(lines), question, top_k=ALL, hops=2).lead
+        if words_shared:  # the same word, said of something else
+            lines.append(f"{first.split()[0]} {seed}")
+        text = "\n".join(lines)
+        lead = xl3m.select(text, question, top_k=ALL, hops=3).lead
+        if not lead.startswith(first):
+            continue  # the new line comes first
+        rest = [line for line in lines if line != first.strip()]
+        asked = [Segment(number, 0, len(one), one, tokenizer.ids(one)) for number, one in enumerate(rest)]
+        seen = [evidence[1:] for _, evidence in xl3m.scorer.evidence(asked, first + question, SentenceLook())]
+        fifth = [sorted(column, reverse=True)[:5][-1] for column in zip(*seen, strict=True)]
+        ahead = [[min(8.0, max(0.0, own - o)) for own, o in zip(row, fifth, strict=True)] for row in seen]
+        told = xl3m.scorer.overhead(first + question) - xl3m.scorer.overhead(question)
+        segments = [segment.text.split() for segment in xl3m.select(text, question, top_k=ALL).segments]
+        having = sum(first.split()[0] in own for own in segments)
+        nats = [0.0] * 25 + [math.log(len(segments) / having)] * words_shared
+        for found, start in ((by_all, 0), (by_question, told)):
+            values = [sum(row[start:]) + own for row, own in zip(ahead, nats, strict=True)]
+            found.append(lead == f"{first}{rest[values.index(max(values))]} ")
+    assert len(by_all) >= 6
+    assert all(by_question if words_shared else by_all)
+    assert not all(by_all if words_shared else by_question)  # the two rules differ on these texts
 
 
 def test_every_hop_of_a_chain_of_variables_is_kept():

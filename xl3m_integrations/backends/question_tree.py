@@ -7,54 +7,46 @@ place of drafts.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class QuestionTree:
-    """Where the tokens of some questions are in a row of T tokens.
+    """The tokens of some questions in a row of T tokens.
 
     Attributes:
-        paths: Of each question the places of its tokens, in order.
-        tokens: T.
+        row: The T tokens.
+        paths: Of each question the places of its tokens in the row, in order.
+        sees: [T, T], whether a token (first axis) sees another: itself and those before it in its question.
     """
 
+    row: tuple[int, ...]
     paths: tuple[tuple[int, ...], ...]
-    tokens: int
+    sees: Tensor
 
     @classmethod
-    def of(cls, questions: Sequence[Sequence[Hashable]]) -> QuestionTree:
-        """The tree of some questions' tokens: a place for each beginning that any of them has."""
-        places: dict[tuple[Hashable, ...], int] = {}
+    def of(cls, questions: Sequence[Sequence[int]]) -> QuestionTree:
+        """The tree of some questions' token ids: a place for each beginning that any of them has."""
+        places: dict[tuple[int, ...], int] = {}
         paths = tuple(
             tuple(places.setdefault(tuple(question[: n + 1]), len(places)) for n in range(len(question)))
             for question in questions
         )
-        return cls(paths, len(places))
-
-    def row(self, questions: Sequence[Sequence[Any]]) -> list[Any]:
-        """The T tokens of the row."""
-        row: list[Any] = [None] * self.tokens
-        for path, question in zip(self.paths, questions, strict=True):
-            for place, token in zip(path, question, strict=True):
-                row[place] = token
-        return row
+        sees = torch.zeros(len(places), len(places), dtype=torch.bool)
+        for path in paths:
+            for n, place in enumerate(path):
+                sees[place, list(path[: n + 1])] = True
+        return cls(tuple(beginning[-1] for beginning in places), paths, sees)
 
     def behind(self, kept: int, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
         """Positions [1, T] and additive mask [1, 1, T, kept + T] of the row behind `kept` tokens."""
-        sees = torch.zeros(self.tokens, kept + self.tokens, dtype=torch.bool)
-        sees[:, :kept] = True
-        positions = torch.zeros(self.tokens, dtype=torch.long)
-        for path in self.paths:
-            for n, place in enumerate(path):
-                sees[place, [kept + before for before in path[: n + 1]]] = True
-                positions[place] = kept + n
-        mask = torch.zeros(sees.shape, dtype=dtype).masked_fill(~sees, torch.finfo(dtype).min)
+        hidden = torch.nn.functional.pad(~self.sees, (kept, 0))
+        mask = torch.zeros(hidden.shape, dtype=dtype).masked_fill(hidden, torch.finfo(dtype).min)
+        positions = kept - 1 + self.sees.sum(1)
         return {"attention_mask": mask[None, None].to(device), "position_ids": positions[None].to(device)}
 
     def last(self, wanted: Sequence[int], device: torch.device) -> tuple[Tensor, list[Tensor]]:

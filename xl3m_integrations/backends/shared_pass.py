@@ -73,13 +73,12 @@ class _Pack:
 
     Attributes:
         numbers: Of the questions.
-        kept: Tokens of a row that they need not read.
-        tails: Ids that each reads after those; `OWN` is the last of the row's segment.
+        begin: Where in a row they begin to read, counted from the segment's end.
+        tree: What they read from there; `OWN` is the last token of the row's segment.
     """
 
     numbers: tuple[int, ...]
-    kept: int
-    tails: tuple[tuple[int, ...], ...]
+    begin: int
     tree: QuestionTree
 
 
@@ -106,8 +105,11 @@ class SharedPass:
         self._head = backend.head
         self._cache = cache
         self._batch_tokens = backend.batch_tokens
-        self._pack_many = backend.sharing is Sharing.PACKS and not measure.needs.answer_tokens
-        self._packs_after: dict[int, list[_Pack]] = {}
+        tails = [self._tail(asked) for asked in self._asked]
+        self._reach = max(begin + len(tail) for begin, tail in tails)
+        self._alone = _grouped(tails, most=0)
+        together = backend.sharing is Sharing.PACKS and not measure.needs.answer_tokens
+        self._packed = _grouped(tails, most=PACKED_TOKENS) if together else self._alone
 
     def evidence(self, segments: Sequence[Segment]) -> list[tuple[Evidence, ...]]:
         """Evidence of each segment, in order, for each question."""
@@ -135,7 +137,7 @@ class SharedPass:
     def _together(self, length: int) -> int:
         """Segments of so many tokens of which the questions are asked together: those of one block, or several."""
         rows = self._block_rows(length)
-        asked = max(pack.tree.tokens for pack in self._packs(len(self._before) + length))
+        asked = max(len(pack.tree.row) for pack in self._packs(length))
         return rows * max(1, self._batch_tokens // (rows * asked))
 
     def _relieve(self) -> None:
@@ -147,7 +149,7 @@ class SharedPass:
         rows, ids = self._block_rows(len(segments[0].ids)), [segment.ids for segment in segments]
         blocks = [self._block(ids[first : first + rows]) for first in range(0, len(ids), rows)]
         columns: dict[int, list[Evidence]] = {}
-        for pack in self._packs(len(self._before) + len(segments[0].ids)):
+        for pack in self._packs(len(segments[0].ids)):
             columns |= zip(pack.numbers, self._ask(pack, blocks, segments), strict=True)
         return list(zip(*(columns[number] for number in range(len(self._asked))), strict=True))
 
@@ -163,46 +165,25 @@ class SharedPass:
             self._cache.put(key, block)
         return block
 
-    def _packs(self, tokens: int) -> list[_Pack]:
-        """Which questions go together, given the tokens up to the segment's end: those that begin alike."""
-        if tokens not in self._packs_after:
-            tails = [(self._kept(number, tokens), self._tail(number, tokens)) for number in range(len(self._asked))]
-            groups: list[list[int]] = []
-            read: set[tuple[int, ...]] = set()
-            for number in sorted(range(len(tails)), key=lambda number: tails[number]):
-                kept, tail = tails[number]
-                beginnings = {tail[: n + 1] for n in range(len(tail))}
-                fits = len(read | beginnings) <= PACKED_TOKENS and kept + len(tail) <= self._backend.sliding_window
-                if self._pack_many and groups and fits and kept == tails[groups[-1][0]][0]:
-                    groups[-1].append(number)
-                    read |= beginnings
-                else:
-                    groups.append([number])
-                    read = beginnings
-            self._packs_after[tokens] = [self._pack(group, tails) for group in groups]
-        return self._packs_after[tokens]
+    def _packs(self, length: int) -> list[_Pack]:
+        """The questions for segments of so many tokens: one by one where a layer's window slides within the row.
 
-    def _pack(self, group: list[int], tails: list[tuple[int, tuple[int, ...]]]) -> _Pack:
-        own = tuple(tails[number][1] for number in group)
-        return _Pack(tuple(group), tails[group[0]][0], own, QuestionTree.of(own))
+        The mask of questions that go together knows of no sliding.
+        """
+        return self._packed if len(self._before) + length + self._reach <= self._backend.sliding_window else self._alone
 
-    def _kept(self, number: int, tokens: int) -> int:
-        """Tokens of a row that this question need not read, given those up to the segment's end."""
-        asked = self._asked[number]
+    def _tail(self, asked: ScoringPass) -> tuple[int, tuple[int, ...]]:
+        """Where in a row a question begins to read, counted from the segment's end, and the ids from there."""
         after = asked.prompt.after
         shared = len(self._head) if after[: len(self._head)] == self._head else 0
         # From the position before the question's first token on, the model's predictions are needed.
-        return tokens + min(shared, len(after) - 1 - asked.back)
-
-    def _tail(self, number: int, tokens: int) -> tuple[int, ...]:
-        """Ids that the question has yet to read of each row, given the tokens up to the segment's end."""
-        after, kept = self._asked[number].prompt.after, self._kept(number, tokens)
-        return after[kept - tokens :] if kept >= tokens else (OWN, *after)
+        begin = min(shared, len(after) - 1 - asked.back)
+        return begin, after[begin:] if begin >= 0 else (OWN, *after)
 
     def _ask(self, pack: _Pack, blocks: list[KVBlock], segments: list[Segment]) -> list[list[Evidence]]:
         """Evidence of each segment, for each question of the pack."""
-        model = self._backend
-        row = pack.tree.row(pack.tails)
+        model, row = self._backend, pack.tree.row
+        kept = len(self._before) + len(segments[0].ids) + pack.begin
         ids = torch.tensor([row], device=model.device).expand(len(segments), -1)
         if OWN in row:
             own = torch.tensor([[segment.ids[-1]] for segment in segments], device=model.device)
@@ -210,13 +191,13 @@ class SharedPass:
         wanted = [self._asked[number].back + 1 for number in pack.numbers]
         several = len(wanted) > 1
         keep, places = pack.tree.last(wanted, model.device)
-        behind = pack.tree.behind(pack.kept, embeddings_of(model).dtype, model.device) if several else {}
+        behind = pack.tree.behind(kept, embeddings_of(model).dtype, model.device) if several else {}
         logit_bytes = 4 * model.vocabulary * len(keep)
         rows = max(1, min(self._batch_tokens // len(row), LOGIT_BYTES // logit_bytes))
         found: list[list[Evidence]] = [[] for _ in pack.numbers]
         for first in range(0, len(segments), rows):
             some = slice(first, min(first + rows, len(segments)))
-            past = past_of(blocks, pack.kept, some.start, some.stop)
+            past = past_of(blocks, kept, some.start, some.stop)
             output = model.logits(
                 ids[some], keep if several else wanted[0], use_cache=True, past_key_values=past, **behind
             )
@@ -224,6 +205,23 @@ class SharedPass:
                 logits = output.logits.index_select(1, places[at]) if several else output.logits
                 found[at] += self._asked[number].evidence_of(segments[some], output, logits)
         return found
+
+
+def _grouped(tails: Sequence[tuple[int, tuple[int, ...]]], most: int) -> list[_Pack]:
+    """Questions that begin alike together, up to `most` tokens of a row; one that is longer is alone."""
+    groups: list[list[int]] = []
+    read: set[tuple[int, ...]] = set()
+    for number in sorted(range(len(tails)), key=lambda number: tails[number]):
+        begin, tail = tails[number]
+        beginnings = {tail[: n + 1] for n in range(len(tail))}
+        if groups and len(read | beginnings) <= most and begin == tails[groups[-1][0]][0]:
+            groups[-1].append(number)
+            read |= beginnings
+        else:
+            groups.append([number])
+            read = beginnings
+    trees = [QuestionTree.of([tails[number][1] for number in group]) for group in groups]
+    return [_Pack(tuple(group), tails[group[0]][0], tree) for group, tree in zip(groups, trees, strict=True)]
 
 
 def embeddings_of(backend: SharingModel) -> Tensor:
@@ -271,7 +269,7 @@ def sharing_of(backend: SharingModel) -> Sharing:
     except Exception:
         return Sharing.NOTHING
     try:
-        tree, past = QuestionTree.of(["abc", "de"]), past_of(blocks, 6, 0, 2)
+        tree, past = QuestionTree.of([(1, 2, 3), (4, 5)]), past_of(blocks, 6, 0, 2)
         keep, _ = tree.last([1, 1], backend.device)
         behind = tree.behind(6, embeddings_of(backend).dtype, backend.device)
         output = backend.logits(torch.cat(rest, 1), keep, use_cache=True, past_key_values=past, **behind)

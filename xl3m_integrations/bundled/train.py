@@ -1,10 +1,11 @@
 """Train the bundled model from scratch: `python -m xl3m_integrations.bundled.train --haystack DIR --out DIR`.
 
-Seeded and resumable: every row depends on (seed, part, step) alone, and a run that was stopped goes on from its last
-checkpoint. Work: about 6 FLOP a parameter and token, and attention beside it. On a GPU one process trains on all parts
-of a step, which worker processes make ahead of it: 16 of them made 1.2 million tokens a second, and an H200 could have
-trained on 2.4 million, with `--compile`. On a CPU processes share the parts and average their gradients, as two
-single-thread processes beat two OpenMP threads; with 1.8M parameters they came to 13,000 tokens a second.
+With `--start` it goes on from a finished model. Seeded and resumable: every row depends on (seed, part, step) alone,
+and a run that was stopped goes on from its last checkpoint. Work: about 6 FLOP a parameter and token, and attention
+beside it. On a GPU one process trains on all parts of a step, which worker processes make ahead of it: 16 of them made
+1.2 million tokens a second, and an H200 could have trained on 2.4 million, with `--compile`. On a CPU processes share
+the parts and average their gradients, as two single-thread processes beat two OpenMP threads; with 1.8M parameters they
+came to 13,000 tokens a second.
 """
 
 from __future__ import annotations
@@ -261,6 +262,10 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--stop-after", type=int, help="stop at this step; run again to go on")
     options = parser.parse_args(arguments)
+    if not 0 <= options.start_share <= 1 or (options.start_share and not options.start):
+        parser.error(
+            f"--start-share is {options.start_share}; it is a share, from 0 to 1, of the model that --start names"
+        )
     device = pick_device(options.device)
     plan = Plan(
         seed=options.seed,

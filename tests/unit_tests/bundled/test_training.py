@@ -187,6 +187,15 @@ def test_a_start_that_is_no_folder_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("wrong", [["--start-share", "0.5"], ["--start", "model", "--start-share", "1.5"]])
+def test_a_share_of_no_start_or_beyond_the_whole_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], wrong: list[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        train.main(["--out", str(tmp_path / "run"), *wrong])
+    assert "from 0 to 1" in capsys.readouterr().err
+
+
 def test_a_folder_of_another_plan_is_refused(tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text(json.dumps({"seed": 99}))
     with pytest.raises(SystemExit, match="other settings"):

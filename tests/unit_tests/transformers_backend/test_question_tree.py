@@ -15,9 +15,8 @@ questions = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=6), min_si
 @given(asked=questions)
 def test_beginnings_are_in_the_row_once_and_each_question_is_whole(asked: list[list[int]]) -> None:
     tree = QuestionTree.of(asked)
-    row = tree.row(asked)
-    assert [[row[place] for place in path] for path in tree.paths] == asked
-    assert len(row) == tree.tokens == len({tuple(own[: n + 1]) for own in asked for n in range(len(own))})
+    assert [[tree.row[place] for place in path] for path in tree.paths] == asked
+    assert len(tree.row) == len({tuple(own[: n + 1]) for own in asked for n in range(len(own))})
 
 
 @given(asked=questions, kept=st.integers(0, 4))
@@ -36,7 +35,7 @@ def test_a_token_sees_the_segment_and_what_stands_before_it_in_its_question(aske
 def test_the_last_tokens_of_each_question_are_among_those_kept(asked: list[list[int]], wanted: int) -> None:
     tree = QuestionTree.of(asked)
     keep, places = tree.last([min(wanted, len(own)) for own in asked], CPU)
-    row = torch.tensor(tree.row(asked))
+    row = torch.tensor(tree.row)
     for own, among in zip(asked, places, strict=True):
         assert row[keep][among].tolist() == own[-wanted:]
     assert keep.tolist() == sorted({place for path in tree.paths for place in path[-wanted:]})
