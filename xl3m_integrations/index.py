@@ -15,7 +15,7 @@ from typing import Any
 
 from typing_extensions import Unpack
 
-from xl3m_integrations.backends.base import Evidence, Scorer, SharingScorer, evidence_many
+from xl3m_integrations.backends.base import Evidence, Scorer, SharingScorer, evidence_each, evidence_many
 from xl3m_integrations.backends.kv_blocks import KVStore
 from xl3m_integrations.backends.kv_cache import HeldRows, KVCache
 from xl3m_integrations.backends.kv_files import KVFiles
@@ -129,6 +129,12 @@ class _KeepingScorer:
             return
         for segment, (found,) in self.evidence_many(segments, [question], measure):
             yield segment, found
+
+    def evidence_each(self, asked: Sequence[tuple[str, Sequence[Segment]]], measure: Measure) -> list[list[Evidence]]:
+        """See `evidence_each` of the backends' base: what is kept is of more use than common batches."""
+        if isinstance(measure, SentenceLook):
+            return evidence_each(self._scorer, asked, measure)
+        return [[found for _, found in self.evidence(segments, question, measure)] for question, segments in asked]
 
     def evidence_many(
         self, segments: Iterable[Segment], questions: Sequence[str], measure: Measure, cache: KVStore | None = None

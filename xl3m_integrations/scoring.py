@@ -17,7 +17,7 @@ from xl3m_integrations.certainty import Measure, SecondLook, standardised
 from xl3m_integrations.documents import Document, Prepared
 from xl3m_integrations.errors import SettingError
 from xl3m_integrations.prefilter import Prefilter, bm25_scores, require_bm25
-from xl3m_integrations.second_look import above_the_others, look_again
+from xl3m_integrations.second_look import Look, above_the_others, in_step, look_again
 from xl3m_integrations.segmentation import Segmenter, sentences
 from xl3m_integrations.selection import Selector
 from xl3m_integrations.types import Certainty, Progress, ScoredSegment, Segment, SegmentTable
@@ -80,8 +80,8 @@ class Scored:
         self._evidence[row * columns : (row + 1) * columns] = array("d", evidence)
         self._read[row] = 1
 
-    def rank(self, scorer: Scorer, question: str) -> None:
-        """Score all segments, and let `scorer` look again at the best of them where the measure does so."""
+    def rank(self, scorer: Scorer, question: str) -> Look[None]:
+        """Score all segments, and look again at the best of them where the measure does so; see `in_step`."""
         read = torch.tensor([row for row, was_read in enumerate(self._read) if was_read], dtype=torch.long)
         scores = self._measure.score(self._table()[read])
         if scores.shape != read.shape or not scores.isfinite().all():
@@ -95,7 +95,8 @@ class Scored:
         best = scores.sort(descending=True, stable=True).indices[: second.reads(scores) if second else 0]
         rows = read[best].tolist()
         given = self._as_given(scorer, rows)
-        if second is not None and (seen := look_again(second, scorer, question, given, scores[best])):
+        seen = None if second is None else (yield from look_again(second, scorer, question, given, scores[best]))
+        if seen is not None:
             self.certainty = seen.certainty
             self._again = dict(zip(rows, seen.figures, strict=True))
             scores[best] = above_the_others(seen.scores, scores, best)
@@ -289,8 +290,8 @@ def score_many(
         if progress is not None and now - reported >= _SECONDS_BETWEEN_REPORTS:
             progress(Progress(passed + segment.end, total, count, tokens, now - began))
             reported = now
-    for one, question in zip(scored, questions, strict=True):
-        one.rank(scorer, question)
+    in_step(scorer, [one.rank(scorer, question) for one, question in zip(scored, questions, strict=True)])
+    for one in scored:
         one.seconds = time.monotonic() - began
     if progress is not None:
         total = sum(document.characters or 0 for document in documents)

@@ -1,17 +1,62 @@
-"""The second look: the best segments' sentences are read by themselves, the best of these up to the answer's end."""
+"""The second look: the best segments' sentences are read by themselves, the best of these up to the answer's end.
+
+A look says what it wants read and is told what the model saw (a generator), so that the looks of several questions go
+in step: what all of them want next is read in common batches.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from xl3m_integrations.backends.base import Scorer
+from xl3m_integrations.backends.base import Scorer, evidence_each
 from xl3m_integrations.certainty import Measure, SecondLook
 from xl3m_integrations.segmentation import sentences
 from xl3m_integrations.types import Certainty, Segment
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a look wants read.
+
+    Attributes:
+        question: The question.
+        segments: N segments that it is put to.
+        measure: What to note, in C columns.
+    """
+
+    question: str
+    segments: Sequence[Segment]
+    measure: Measure
+
+
+Look = Generator[Wanted, Tensor, T]  # is sent [N, C] evidence in float64 of what it wants, and returns T
+
+
+def in_step(scorer: Scorer, looks: Sequence[Look[T]]) -> list[T]:
+    """What each of some looks returns, once the scorer has read what they want."""
+    ended: dict[int, T] = {}
+    seen: dict[int, Tensor | None] = dict.fromkeys(range(len(looks)))
+    while seen:
+        wanted: dict[Measure, dict[int, Wanted]] = {}
+        for number, evidence in seen.items():
+            try:
+                want = looks[number].send(evidence)  # type: ignore[arg-type]  # None is what starts a generator
+            except StopIteration as end:
+                ended[number] = end.value
+            else:
+                wanted.setdefault(want.measure, {})[number] = want
+        seen = {}
+        for measure, wants in wanted.items():
+            found = evidence_each(scorer, [(want.question, want.segments) for want in wants.values()], measure)
+            seen |= {n: torch.tensor(own, dtype=torch.float64) for n, own in zip(wants, found, strict=True)}
+    return [ended[number] for number in range(len(looks))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +76,12 @@ class SeenAgain:
 
 def look_again(
     look: SecondLook, scorer: Scorer, question: str, segments: Sequence[Segment], first: Tensor
-) -> SeenAgain | None:
+) -> Look[SeenAgain | None]:
     """Read the segments' sentences, then the best segments with as much of the answer as the window has room for.
 
     Args:
         look: How to look.
-        scorer: Reads them.
+        scorer: Its window and tokenizer count; it is not asked here.
         question: The question.
         segments: N segments.
         first: [N] scores of the first look.
@@ -51,13 +96,17 @@ def look_again(
     parts = [_sentences(segment, scorer, look.most_sentences) for segment in segments]
     owners = torch.tensor([place for place, own in enumerate(parts) for _ in own])
     every = [sentence for own in parts for sentence in own]
-    seen = _each_once(scorer, every, question, look.sentences)
+    # Of equals one is read: neighbours share some, and texts repeat themselves.
+    once = {tuple(sentence.ids): sentence for sentence in every}
+    row_of = {ids: row for row, ids in enumerate(once)}
+    of_once = yield Wanted(question, list(once.values()), look.sentences)
+    seen = of_once[[row_of[tuple(sentence.ids)] for sentence in every]]
     regret = look.sentences.regret(seen)
     doubt = look.sentences.doubt(seen)
     best = _least(doubt, owners, len(segments))  # [N], the sentence of least doubt of each segment
     scores = look.by_sentence(first, doubt[best])
     top = scores.sort(descending=True, stable=True).indices[: look.answers]
-    evidence = _evidence(scorer, [segments[place] for place in top.tolist()], question, look)
+    evidence = yield Wanted(question, [segments[place] for place in top.tolist()], look)
     combined = look.combined(first[top], doubt[best][top], evidence)
     scores[top] = above_the_others(combined, scores, top)
     figures = [
@@ -93,14 +142,3 @@ def _sentences(segment: Segment, scorer: Scorer, most: int) -> list[Segment]:
         replace(segment, start=segment.start + start, end=segment.start + end, text=text, ids=encoded.ids)
         for (start, end), text, encoded in zip(spans, texts, scorer.tokenizer.encode(texts), strict=True)
     ]
-
-
-def _each_once(scorer: Scorer, sentences: Sequence[Segment], question: str, measure: Measure) -> Tensor:
-    """Evidence of each sentence. Of equals one is read: neighbours share some, and texts repeat themselves."""
-    once = {tuple(sentence.ids): sentence for sentence in sentences}
-    row_of = {ids: row for row, ids in enumerate(once)}
-    return _evidence(scorer, list(once.values()), question, measure)[[row_of[tuple(s.ids)] for s in sentences]]
-
-
-def _evidence(scorer: Scorer, segments: Sequence[Segment], question: str, measure: Measure) -> Tensor:
-    return torch.tensor([found for _, found in scorer.evidence(segments, question, measure)], dtype=torch.float64)

@@ -114,6 +114,19 @@ def one_by_one(
         yield from zip(group, zip(*columns, strict=True), strict=True)
 
 
+def evidence_each(
+    scorer: Scorer, asked: Sequence[tuple[str, Sequence[Segment]]], measure: Measure
+) -> list[list[Evidence]]:
+    """What `Scorer.evidence` gives for each of some questions, put to segments of its own.
+
+    A scorer that has a method of this name (without `scorer`) reads them in common batches, others one by one.
+    """
+    if (together := getattr(scorer, "evidence_each", None)) is not None:
+        found: list[list[Evidence]] = together(asked, measure)
+        return found
+    return [[found for _, found in scorer.evidence(segments, question, measure)] for question, segments in asked]
+
+
 class Generator(Protocol):
     """Answers a question from a context."""
 

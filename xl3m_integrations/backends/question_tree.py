@@ -49,10 +49,9 @@ class QuestionTree:
         positions = kept - 1 + self.sees.sum(1)
         return {"attention_mask": mask[None, None].to(device), "position_ids": positions[None].to(device)}
 
-    def last(self, wanted: Sequence[int], device: torch.device) -> tuple[Tensor, list[Tensor]]:
+    def last(self, wanted: Sequence[int], device: torch.device) -> tuple[Tensor, list[list[int]]]:
         """The places [K] of the last `wanted` tokens of each question, and of each where its own are among the K."""
         own = [path[len(path) - want :] for path, want in zip(self.paths, wanted, strict=True)]
         kept = sorted({place for places in own for place in places})
         among = {place: n for n, place in enumerate(kept)}
-        found = [torch.tensor([among[place] for place in places], device=device) for places in own]
-        return torch.tensor(kept, device=device), found
+        return torch.tensor(kept, device=device), [[among[place] for place in places] for places in own]

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from itertools import takewhile
 from typing import Any, Protocol
 
@@ -100,12 +101,13 @@ class SharedPass:
         cache: KVStore | None = None,
     ) -> None:
         self._backend = backend
-        self._asked = [ScoringPass(backend, prompt, measure) for prompt in prompts]
+        self._prompts = prompts
+        self._scoring = ScoringPass(backend, prompts, measure)
         self._before = prompts[0].before
         self._head = backend.head
         self._cache = cache
         self._batch_tokens = backend.batch_tokens
-        tails = [self._tail(asked) for asked in self._asked]
+        tails = [self._tail(*each) for each in zip(prompts, self._scoring.backs, strict=True)]
         self._reach = max(begin + len(tail) for begin, tail in tails)
         self._alone = _grouped(tails, most=0)
         together = backend.sharing is Sharing.PACKS and not measure.needs.answer_tokens
@@ -114,15 +116,15 @@ class SharedPass:
     def evidence(self, segments: Sequence[Segment]) -> list[tuple[Evidence, ...]]:
         """Evidence of each segment, in order, for each question."""
         lengths = [len(segment.ids) for segment in segments]
-        for asked in self._asked:
-            asked.prepare(max(lengths))
+        for number in range(len(self._prompts)):
+            self._scoring.prepare(number, max(lengths))
         found: list[tuple[Evidence, ...]] = [()] * len(segments)
         # Of all of one length, as many at a time as the questions' forward pass takes.
         for rows in packed(lengths, max(lengths) * len(lengths), max_rows=len(lengths), exact=True):
             together = self._together(lengths[rows[0]])
             for first in range(0, len(rows), together):
                 some = rows[first : first + together]
-                batch = in_halves(self._batch, [segments[row] for row in some], self._relieve)
+                batch = in_halves(partial(self._batch, segments), some, segments, self._relieve)
                 for row, evidence in zip(some, batch, strict=True):
                     found[row] = evidence
         return found
@@ -145,13 +147,14 @@ class SharedPass:
         if self._cache is not None:
             self._cache.shrink()
 
-    def _batch(self, segments: list[Segment]) -> list[tuple[Evidence, ...]]:
+    def _batch(self, every: Sequence[Segment], numbers: list[int]) -> list[tuple[Evidence, ...]]:
+        segments = [every[number] for number in numbers]
         rows, ids = self._block_rows(len(segments[0].ids)), [segment.ids for segment in segments]
         blocks = [self._block(ids[first : first + rows]) for first in range(0, len(ids), rows)]
         columns: dict[int, list[Evidence]] = {}
         for pack in self._packs(len(segments[0].ids)):
             columns |= zip(pack.numbers, self._ask(pack, blocks, segments), strict=True)
-        return list(zip(*(columns[number] for number in range(len(self._asked))), strict=True))
+        return list(zip(*(columns[number] for number in range(len(self._prompts))), strict=True))
 
     def _block(self, rows: list[Sequence[int]]) -> KVBlock:
         whole = [[*self._before, *row, *self._head] for row in rows]
@@ -172,12 +175,12 @@ class SharedPass:
         """
         return self._packed if len(self._before) + length + self._reach <= self._backend.sliding_window else self._alone
 
-    def _tail(self, asked: ScoringPass) -> tuple[int, tuple[int, ...]]:
+    def _tail(self, prompt: QuestionPrompt, back: int) -> tuple[int, tuple[int, ...]]:
         """Where in a row a question begins to read, counted from the segment's end, and the ids from there."""
-        after = asked.prompt.after
+        after = prompt.after
         shared = len(self._head) if after[: len(self._head)] == self._head else 0
         # From the position before the question's first token on, the model's predictions are needed.
-        begin = min(shared, len(after) - 1 - asked.back)
+        begin = min(shared, len(after) - 1 - back)
         return begin, after[begin:] if begin >= 0 else (OWN, *after)
 
     def _ask(self, pack: _Pack, blocks: list[KVBlock], segments: list[Segment]) -> list[list[Evidence]]:
@@ -188,7 +191,7 @@ class SharedPass:
         if OWN in row:
             own = torch.tensor([[segment.ids[-1]] for segment in segments], device=model.device)
             ids = torch.where(ids == OWN, own, ids)
-        wanted = [self._asked[number].back + 1 for number in pack.numbers]
+        wanted = [self._scoring.backs[number] + 1 for number in pack.numbers]
         several = len(wanted) > 1
         keep, places = pack.tree.last(wanted, model.device)
         behind = pack.tree.behind(kept, embeddings_of(model).dtype, model.device) if several else {}
@@ -201,9 +204,11 @@ class SharedPass:
             output = model.logits(
                 ids[some], keep if several else wanted[0], use_cache=True, past_key_values=past, **behind
             )
-            for at, number in enumerate(pack.numbers):
-                logits = output.logits.index_select(1, places[at]) if several else output.logits
-                found[at] += self._asked[number].evidence_of(segments[some], output, logits)
+            asked = self._scoring.asked(output.logits, list(zip(pack.numbers, places, strict=True)))
+            for at, (number, question) in enumerate(zip(pack.numbers, asked, strict=True)):
+                following = output.logits[:, places[at][-1]].log_softmax(-1, dtype=torch.float32)
+                answer = self._scoring.answer(output, following)
+                found[at] += self._scoring.evidence_of(number, segments[some], following, question, answer)
         return found
 
 

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import torch
@@ -107,10 +108,17 @@ class TransformersBackend(Prompting):
         self, segments: Iterable[Segment], question: str, measure: Measure
     ) -> Iterator[tuple[Segment, Evidence]]:
         """See `Scorer.evidence`."""
-        prompt = self.prompt(measure.asks(question))
-        scoring = ScoringPass(self._reading(measure), prompt, measure)
+        scoring = ScoringPass(self._reading(measure), [self.prompt(measure.asks(question))], measure)
         for group in looked_ahead(segments, self.group_tokens):
             yield from zip(group, scoring.evidence(group), strict=True)
+
+    def evidence_each(self, asked: Sequence[tuple[str, Sequence[Segment]]], measure: Measure) -> list[list[Evidence]]:
+        """See `evidence_each` of the base module."""
+        prompts = [self.prompt(measure.asks(question)) for question, _ in asked]
+        every = [segment for _, segments in asked for segment in segments]
+        numbers = [number for number, (_, segments) in enumerate(asked) for _ in segments]
+        found = iter(ScoringPass(self._reading(measure), prompts, measure).evidence(every, numbers))
+        return [list(islice(found, len(segments))) for _, segments in asked]
 
     def evidence_many(
         self,
