@@ -56,8 +56,9 @@ class _Continued(DynamicLayer):  # type: ignore[misc]  # transformers is not typ
     A plain layer also where the model's window slides: its mask does the sliding.
     """
 
-    def __init__(self, parts: Sequence[tuple[Tensor, Tensor]]) -> None:
+    def __init__(self, parts: Sequence[tuple[Tensor, Tensor]], whole: int) -> None:
         super().__init__()
+        self._whole = whole
         self.lazy_initialization(*parts[0])
         self.keys, self.values = parts[0]  # as long as all of them
         self._parts = parts
@@ -66,26 +67,31 @@ class _Continued(DynamicLayer):  # type: ignore[misc]  # transformers is not typ
         """See `DynamicLayer.update`."""
         if self._parts:
             keys, values = zip(*self._parts, strict=True)
-            self.keys, self.values, self._parts = _joined(keys, key_states), _joined(values, value_states), ()
+            self.keys, self.values = _joined(keys, key_states, self._whole), _joined(values, value_states, self._whole)
+            self._parts = ()
         else:
             super().update(key_states, value_states)
         return self.keys, self.values
 
 
-def _joined(parts: Sequence[Tensor], following: Tensor) -> Tensor:
-    """[B, heads, S + T, size] of parts of B rows of S tokens together, and T tokens that follow in each row."""
+def _joined(parts: Sequence[Tensor], following: Tensor, least: int) -> Tensor:
+    """[B, heads, S + T, size] of parts of B rows of S tokens together, and T tokens that follow in each row.
+
+    Zeros come after them where that is less than `least` tokens.
+    """
     rows, heads, tokens, size = following.shape
     kept = parts[0].shape[2]
-    whole = following.new_empty(rows, heads, kept + tokens, size)
+    whole = following.new_empty(rows, heads, max(least, kept + tokens), size)
     first = 0
     for part in parts:
         whole[first : first + len(part), :, :kept] = part
         first += len(part)
-    whole[:, :, kept:] = following
+    whole[:, :, kept : kept + tokens] = following
+    whole[:, :, kept + tokens :] = 0  # hidden, but times nothing it must be nothing
     return whole
 
 
-def past_of(blocks: Sequence[KVBlock], tokens: int, first: int, last: int) -> DynamicCache:
+def past_of(blocks: Sequence[KVBlock], tokens: int, first: int, last: int, whole: int = 0) -> DynamicCache:
     """The first `tokens` tokens of the blocks' rows from `first` up to `last` as what the model continues from.
 
     Args:
@@ -93,6 +99,8 @@ def past_of(blocks: Sequence[KVBlock], tokens: int, first: int, last: int) -> Dy
         tokens: How much of each row.
         first: Number of the first row.
         last: Number of the row that is no more among them.
+        whole: Tokens of a row once the model has continued from it, at least: padding that a mask must hide, so that
+            nothing can follow it.
     """
     parts = []
     for block in blocks:
@@ -101,7 +109,7 @@ def past_of(blocks: Sequence[KVBlock], tokens: int, first: int, last: int) -> Dy
             parts.append([(keys[some, :, :tokens], values[some, :, :tokens]) for keys, values in block.layers])
         first, last = first - block.rows, last - block.rows
     past = DynamicCache()
-    past.layers = [_Continued(layer) for layer in zip(*parts, strict=True)]
+    past.layers = [_Continued(layer, whole) for layer in zip(*parts, strict=True)]
     return past
 
 

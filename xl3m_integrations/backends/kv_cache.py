@@ -1,6 +1,6 @@
 """Keys and values of segments, kept from one question to the next and bounded by bytes, in files too where asked for.
 
-Bytes of a token: 2 x layers x key-value heads x head size x bytes of a number; 3,072 for the bundled model in
+Bytes of a token: 2 x layers x key-value heads x head size x bytes of a number; 3,840 for the bundled model in
 bfloat16. They are read from memory once for each question, which takes far less time than the 2 x parameters FLOP a
 token that computing them takes.
 """

@@ -34,7 +34,7 @@ from xl3m_integrations.backends.kv_blocks import Key, KVBlock
 from xl3m_integrations.errors import CacheError, SettingError
 from xl3m_integrations.writing import UNFINISHED, replacing
 
-VERSION = "1"  # to be raised whenever files come to mean something else, so that old ones are not used
+VERSION = "2"  # to be raised whenever files come to mean something else, so that old ones are not used
 ABANDONED_SECONDS = 3_600.0  # after which an unfinished file is taken for one of a process that was killed
 _OURS = re.compile(r"xl3m-kv-[0-9a-f]{64}\.safetensors")
 

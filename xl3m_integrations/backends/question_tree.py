@@ -42,9 +42,10 @@ class QuestionTree:
                 sees[place, list(path[: n + 1])] = True
         return cls(tuple(beginning[-1] for beginning in places), paths, sees)
 
-    def behind(self, kept: int, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
-        """Positions [1, T] and additive mask [1, 1, T, kept + T] of the row behind `kept` tokens."""
+    def behind(self, kept: int, whole: int, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
+        """Positions [1, T] and additive mask [1, 1, T, whole] of the row behind `kept` tokens; it hides the rest."""
         hidden = torch.nn.functional.pad(~self.sees, (kept, 0))
+        hidden = torch.nn.functional.pad(hidden, (0, whole - hidden.shape[1]), value=True)
         mask = torch.zeros(hidden.shape, dtype=dtype).masked_fill(hidden, torch.finfo(dtype).min)
         positions = kept - 1 + self.sees.sum(1)
         return {"attention_mask": mask[None, None].to(device), "position_ids": positions[None].to(device)}

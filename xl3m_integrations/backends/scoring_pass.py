@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers.cache_utils import DynamicLayer
 
 from xl3m_integrations.backends.base import Evidence
-from xl3m_integrations.backends.batching import packed
+from xl3m_integrations.backends.batching import packed, tiled
 from xl3m_integrations.certainty import Measure, Needs, Observation
 from xl3m_integrations.errors import InputError, ScoringError, SettingError, XL3MError
 from xl3m_integrations.prompts import QuestionPrompt
@@ -32,6 +32,7 @@ class LocalModel(Protocol):
     Attributes:
         window: Tokens that it reads at most.
         batch_tokens: Tokens of one forward pass, at most.
+        tile: Rows are read fastest where they have a multiple of so many tokens.
         vocabulary: Numbers in the logits of a position.
         device: Where it is.
         tokenizer: Its tokenizer.
@@ -39,6 +40,7 @@ class LocalModel(Protocol):
 
     window: int
     batch_tokens: int
+    tile: int
     vocabulary: int
     device: torch.device
     tokenizer: TextTokenizer
@@ -188,8 +190,11 @@ class ScoringPass:
         longest, shortest = int(lengths.max()), int(lengths.min())
         back = max(self.backs[number] for _, number in rows)
         first = max(0, shortest - 1 - back)
-        keep = 1 + back if longest == shortest else torch.arange(first, longest, device=device)
-        ids = torch.tensor([row + [0] * (longest - len(row)) for row in whole])
+        # What continues from here continues from the row's end.
+        tile = 1 if self._needs.answer_tokens else self._backend.tile
+        padded = min(tiled(longest, tile), self._backend.window)
+        keep = 1 + back if padded == shortest else torch.arange(first, longest, device=device)
+        ids = torch.tensor([row + [0] * (padded - len(row)) for row in whole])
         output = self._backend.logits(ids.to(device), keep, use_cache=self._needs.answer_tokens > 0)
         logits = output.logits
         if longest != shortest:

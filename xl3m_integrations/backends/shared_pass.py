@@ -23,7 +23,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from xl3m_integrations.backends.base import Evidence
-from xl3m_integrations.backends.batching import packed
+from xl3m_integrations.backends.batching import packed, tiled
 from xl3m_integrations.backends.kv_blocks import KVBlock, KVStore, key_of, past_of
 from xl3m_integrations.backends.question_tree import QuestionTree
 from xl3m_integrations.backends.scoring_pass import LOGIT_BYTES, LocalModel, ScoringPass, in_halves
@@ -76,11 +76,13 @@ class _Pack:
         numbers: Of the questions.
         begin: Where in a row they begin to read, counted from the segment's end.
         tree: What they read from there; `OWN` is the last token of the row's segment.
+        masked: Whether a mask of ours says what each token sees; else the pack is one question, and the model's does.
     """
 
     numbers: tuple[int, ...]
     begin: int
     tree: QuestionTree
+    masked: bool
 
 
 class SharedPass:
@@ -109,9 +111,9 @@ class SharedPass:
         self._batch_tokens = backend.batch_tokens
         tails = [self._tail(*each) for each in zip(prompts, self._scoring.backs, strict=True)]
         self._reach = max(begin + len(tail) for begin, tail in tails)
-        self._alone = _grouped(tails, most=0)
+        self._alone = _grouped(tails, 0, masked=False)
         together = backend.sharing is Sharing.PACKS and not measure.needs.answer_tokens
-        self._packed = _grouped(tails, most=PACKED_TOKENS) if together else self._alone
+        self._packed = _grouped(tails, PACKED_TOKENS, masked=True) if together else self._alone
 
     def evidence(self, segments: Sequence[Segment]) -> list[tuple[Evidence, ...]]:
         """Evidence of each segment, in order, for each question."""
@@ -162,7 +164,8 @@ class SharedPass:
         block = self._cache.get(key, self._backend.device) if self._cache is not None else None
         if block is not None:
             return block
-        block = read(self._backend, torch.tensor(whole, device=self._backend.device))
+        padding = min(tiled(len(whole[0]), self._backend.tile), self._backend.window) - len(whole[0])
+        block = read(self._backend, torch.tensor([row + [0] * padding for row in whole], device=self._backend.device))
         assert block is not None  # the backend tried, see `sharing_of`
         if self._cache is not None:
             self._cache.put(key, block)
@@ -192,17 +195,17 @@ class SharedPass:
             own = torch.tensor([[segment.ids[-1]] for segment in segments], device=model.device)
             ids = torch.where(ids == OWN, own, ids)
         wanted = [self._scoring.backs[number] + 1 for number in pack.numbers]
-        several = len(wanted) > 1
         keep, places = pack.tree.last(wanted, model.device)
-        behind = pack.tree.behind(kept, embeddings_of(model).dtype, model.device) if several else {}
+        whole = tiled(kept + len(row), model.tile) if pack.masked else 0
+        behind = pack.tree.behind(kept, whole, embeddings_of(model).dtype, model.device) if pack.masked else {}
         logit_bytes = 4 * model.vocabulary * len(keep)
         rows = max(1, min(self._batch_tokens // len(row), LOGIT_BYTES // logit_bytes))
         found: list[list[Evidence]] = [[] for _ in pack.numbers]
         for first in range(0, len(segments), rows):
             some = slice(first, min(first + rows, len(segments)))
-            past = past_of(blocks, kept, some.start, some.stop)
+            past = past_of(blocks, kept, some.start, some.stop, whole)
             output = model.logits(
-                ids[some], keep if several else wanted[0], use_cache=True, past_key_values=past, **behind
+                ids[some], keep if len(wanted) > 1 else wanted[0], use_cache=True, past_key_values=past, **behind
             )
             asked = self._scoring.asked(output.logits, list(zip(pack.numbers, places, strict=True)))
             for at, (number, question) in enumerate(zip(pack.numbers, asked, strict=True)):
@@ -212,7 +215,7 @@ class SharedPass:
         return found
 
 
-def _grouped(tails: Sequence[tuple[int, tuple[int, ...]]], most: int) -> list[_Pack]:
+def _grouped(tails: Sequence[tuple[int, tuple[int, ...]]], most: int, masked: bool) -> list[_Pack]:
     """Questions that begin alike together, up to `most` tokens of a row; one that is longer is alone."""
     groups: list[list[int]] = []
     read: set[tuple[int, ...]] = set()
@@ -226,7 +229,7 @@ def _grouped(tails: Sequence[tuple[int, tuple[int, ...]]], most: int) -> list[_P
             groups.append([number])
             read = beginnings
     trees = [QuestionTree.of([tails[number][1] for number in group]) for group in groups]
-    return [_Pack(tuple(group), tails[group[0]][0], tree) for group, tree in zip(groups, trees, strict=True)]
+    return [_Pack(tuple(group), tails[group[0]][0], tree, masked) for group, tree in zip(groups, trees, strict=True)]
 
 
 def embeddings_of(backend: SharingModel) -> Tensor:
@@ -274,9 +277,9 @@ def sharing_of(backend: SharingModel) -> Sharing:
     except Exception:
         return Sharing.NOTHING
     try:
-        tree, past = QuestionTree.of([(1, 2, 3), (4, 5)]), past_of(blocks, 6, 0, 2)
+        tree, past = QuestionTree.of([(1, 2, 3), (4, 5)]), past_of(blocks, 6, 0, 2, whole=16)
         keep, _ = tree.last([1, 1], backend.device)
-        behind = tree.behind(6, embeddings_of(backend).dtype, backend.device)
+        behind = tree.behind(6, 16, embeddings_of(backend).dtype, backend.device)
         output = backend.logits(torch.cat(rest, 1), keep, use_cache=True, past_key_values=past, **behind)
         return Sharing.PACKS if _agree(output.logits, torch.cat(expected, 1)) else Sharing.QUESTIONS
     except Exception:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from xl3m_integrations.backends.base import Evidence, one_by_one
-from xl3m_integrations.backends.batching import looked_ahead
+from xl3m_integrations.backends.batching import TILE, looked_ahead
 from xl3m_integrations.backends.compiling import compiled
 from xl3m_integrations.backends.early_exit import first_layers
 from xl3m_integrations.backends.fingerprint import fingerprint_of
@@ -83,6 +83,8 @@ class TransformersBackend(Prompting):
         sizes = BATCH_TOKENS | LARGE_BATCH_TOKENS if large else BATCH_TOKENS
         self.batch_tokens = sizes.get(self.device.type, 8_192) if batch_tokens is None else batch_tokens
         self.group_tokens = self.batch_tokens * (LARGE_LOOKAHEAD if large else LOOKAHEAD)
+        # Where most of the work is attention, it is worth some tokens more.
+        self.tile = TILE if self.device.type == "cpu" and not large else 1
         if self.window < 1 or self.batch_tokens < 1:
             raise SettingError(
                 f"window is {self.window} and batch_tokens {self.batch_tokens}; both must be at least 1."

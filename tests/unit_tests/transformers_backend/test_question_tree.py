@@ -19,10 +19,14 @@ def test_beginnings_are_in_the_row_once_and_each_question_is_whole(asked: list[l
     assert len(tree.row) == len({tuple(own[: n + 1]) for own in asked for n in range(len(own))})
 
 
-@given(asked=questions, kept=st.integers(0, 4))
-def test_a_token_sees_the_segment_and_what_stands_before_it_in_its_question(asked: list[list[int]], kept: int) -> None:
+@given(asked=questions, kept=st.integers(0, 4), padding=st.integers(0, 3))
+def test_a_token_sees_the_segment_and_what_stands_before_it_in_its_question(
+    asked: list[list[int]], kept: int, padding: int
+) -> None:
     tree = QuestionTree.of(asked)
-    behind = tree.behind(kept, torch.float32, CPU)
+    whole = kept + len(tree.row) + padding
+    behind = tree.behind(kept, whole, torch.float32, CPU)
+    assert behind["attention_mask"].shape == (1, 1, len(tree.row), whole)
     sees, positions = behind["attention_mask"][0, 0] == 0, behind["position_ids"][0]
     for path in tree.paths:
         for n, place in enumerate(path):
