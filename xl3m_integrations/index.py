@@ -15,7 +15,7 @@ from typing import Any
 
 from typing_extensions import Unpack
 
-from xl3m_integrations.backends.base import Evidence, Scorer, SharingScorer, evidence_each, evidence_many
+from xl3m_integrations.backends.base import Evidence, Scorer, SharingScorer, evidence_each, evidence_many, in_turn
 from xl3m_integrations.backends.kv_blocks import KVStore
 from xl3m_integrations.backends.kv_cache import HeldRows, KVCache
 from xl3m_integrations.backends.kv_files import KVFiles
@@ -134,7 +134,7 @@ class _KeepingScorer:
         """See `evidence_each` of the backends' base: what is kept is of more use than common batches."""
         if isinstance(measure, SentenceLook):
             return evidence_each(self._scorer, asked, measure)
-        return [[found for _, found in self.evidence(segments, question, measure)] for question, segments in asked]
+        return in_turn(self, asked, measure)
 
     def evidence_many(
         self, segments: Iterable[Segment], questions: Sequence[str], measure: Measure, cache: KVStore | None = None

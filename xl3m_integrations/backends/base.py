@@ -119,11 +119,16 @@ def evidence_each(
 ) -> list[list[Evidence]]:
     """What `Scorer.evidence` gives for each of some questions, put to segments of its own.
 
-    A scorer that has a method of this name (without `scorer`) reads them in common batches, others one by one.
+    A scorer that has a method of this name (without `scorer`) reads them in common batches.
     """
     if (together := getattr(scorer, "evidence_each", None)) is not None:
         found: list[list[Evidence]] = together(asked, measure)
         return found
+    return in_turn(scorer, asked, measure)
+
+
+def in_turn(scorer: Scorer, asked: Sequence[tuple[str, Sequence[Segment]]], measure: Measure) -> list[list[Evidence]]:
+    """`evidence_each`, one question after the other."""
     return [[found for _, found in scorer.evidence(segments, question, measure)] for question, segments in asked]
 
 

@@ -12,12 +12,15 @@ from xl3m_integrations.types import Segment
 PADDING = 1 / 16  # of its tokens, or
 PADDED_TOKENS = 256  # so many tokens: a batch of its own costs as much as reading them
 
-TILE = 16  # tokens: attention of CPUs over any other multiple takes up to twice as long (numbers in a vector register)
+# Tokens: over lengths that are no multiple of it, attention of CPUs takes up to twice as long (their vector registers
+# hold 16 numbers).
+TILE = 16
 
 
-def tiled(tokens: int, tile: int) -> int:
-    """The next multiple of `tile`."""
-    return -(-tokens // tile) * tile
+def tiled(tokens: int, tile: int, most: int | None = None) -> int:
+    """The least multiple of `tile` that is not below `tokens`, but at most `most`."""
+    multiple = -(-tokens // tile) * tile
+    return multiple if most is None else min(multiple, most)
 
 
 def looked_ahead(segments: Iterable[Segment], tokens: int) -> Iterator[list[Segment]]:

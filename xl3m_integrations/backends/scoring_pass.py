@@ -192,7 +192,7 @@ class ScoringPass:
         first = max(0, shortest - 1 - back)
         # What continues from here continues from the row's end.
         tile = 1 if self._needs.answer_tokens else self._backend.tile
-        padded = min(tiled(longest, tile), self._backend.window)
+        padded = tiled(longest, tile, self._backend.window)
         keep = 1 + back if padded == shortest else torch.arange(first, longest, device=device)
         ids = torch.tensor([row + [0] * (padded - len(row)) for row in whole])
         output = self._backend.logits(ids.to(device), keep, use_cache=self._needs.answer_tokens > 0)

@@ -164,7 +164,7 @@ class SharedPass:
         block = self._cache.get(key, self._backend.device) if self._cache is not None else None
         if block is not None:
             return block
-        padding = min(tiled(len(whole[0]), self._backend.tile), self._backend.window) - len(whole[0])
+        padding = tiled(len(whole[0]), self._backend.tile, self._backend.window) - len(whole[0])
         block = read(self._backend, torch.tensor([row + [0] * padding for row in whole], device=self._backend.device))
         assert block is not None  # the backend tried, see `sharing_of`
         if self._cache is not None:

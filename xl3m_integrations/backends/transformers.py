@@ -117,10 +117,14 @@ class TransformersBackend(Prompting):
     def evidence_each(self, asked: Sequence[tuple[str, Sequence[Segment]]], measure: Measure) -> list[list[Evidence]]:
         """See `evidence_each` of the base module."""
         prompts = [self.prompt(measure.asks(question)) for question, _ in asked]
-        every = [segment for _, segments in asked for segment in segments]
-        numbers = [number for number, (_, segments) in enumerate(asked) for _ in segments]
-        found = iter(ScoringPass(self._reading(measure), prompts, measure).evidence(every, numbers))
-        return [list(islice(found, len(segments))) for _, segments in asked]
+        scoring = ScoringPass(self._reading(measure), prompts, measure)
+        numbers = (number for number, (_, segments) in enumerate(asked) for _ in segments)
+        found: list[Evidence] = []
+        # In groups like those of `evidence`: one question alone is read in the same batches, and rounds alike.
+        for group in looked_ahead((segment for _, segments in asked for segment in segments), self.group_tokens):
+            found += scoring.evidence(group, list(islice(numbers, len(group))))
+        of_each = iter(found)
+        return [list(islice(of_each, len(segments))) for _, segments in asked]
 
     def evidence_many(
         self,

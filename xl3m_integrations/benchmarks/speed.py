@@ -127,7 +127,7 @@ def _batches(xl3m: XL3M, backend: TransformersBackend, text: str, question: str)
     batches = []
     for batch in numbers:
         length = len(rows[batch[0]])
-        padding = [0] * (min(tiled(length, backend.tile), backend.window) - length)
+        padding = [0] * (tiled(length, backend.tile, backend.window) - length)
         batches.append((length, torch.tensor([rows[n] + padding for n in batch], device=backend.device)))
     return batches
 
