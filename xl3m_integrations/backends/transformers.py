@@ -23,6 +23,7 @@ from xl3m_integrations.backends.batching import TILE, looked_ahead
 from xl3m_integrations.backends.compiling import compiled
 from xl3m_integrations.backends.early_exit import first_layers
 from xl3m_integrations.backends.fingerprint import fingerprint_of
+from xl3m_integrations.backends.fused_layers import with_fused_layers
 from xl3m_integrations.backends.kv_blocks import KVStore
 from xl3m_integrations.backends.memory import keep_freed_memory
 from xl3m_integrations.backends.prompting import Prompting, until
@@ -92,18 +93,22 @@ class TransformersBackend(Prompting):
         self.vocabulary = model.get_output_embeddings().weight.shape[0]
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
         self.exit_layer = exit_layer
-        self.scoring_model = self._forward = self.model
+        fused = with_fused_layers if self.device.type == "cpu" and not large else lambda model: model
+        self.scoring_model = self._forward = fused(self.model)
+        self._leaves_early = False
         self._whole = copy(self)
-        if exit_layer is not None:
-            self.scoring_model = self._forward = first_layers(self.model, exit_layer)
+        cut = self.model if exit_layer is None else first_layers(self.model, exit_layer)
+        self._leaves_early = cut is not self.model
+        if self._leaves_early:
+            self.scoring_model = self._forward = fused(cut)
         if compile:
-            self._forward = compiled(self.scoring_model)
+            self._forward = compiled(cut)  # which fuses more
 
     @cached_property
     def fingerprint(self) -> str:
         """See `Fingerprinted`: of weights, configuration, tokenizer, template, dtype and exit layer, read once."""
         whole = fingerprint_of(self.model, self.hf_tokenizer, self.template)
-        return whole if self.scoring_model is self.model else f"{whole}-exit-{self.exit_layer}"
+        return f"{whole}-exit-{self.exit_layer}" if self._leaves_early else whole
 
     # ------------------------------------------------------------------------------------------ scoring
     def evidence(
@@ -149,7 +154,7 @@ class TransformersBackend(Prompting):
 
     def _reading(self, measure: Measure) -> TransformersBackend:
         """This backend, or one on the whole model where the measure needs it and scoring leaves early."""
-        return self._whole if measure.needs.all_layers and self.scoring_model is not self.model else self
+        return self._whole if measure.needs.all_layers and self._leaves_early else self
 
     @cached_property
     def sharing(self) -> Sharing:

@@ -17,8 +17,9 @@ from xl3m_integrations.backends.transformers import TransformersBackend
 
 def failing(limit: int) -> tuple[XL3M, list[int]]:
     """An engine whose model has memory for so many rows at once, and the rows that were refused."""
-    model, refused = make_model(), []
-    forward = model.forward
+    backend, refused = TransformersBackend(make_model(), make_tokenizer()), []
+    assert backend.sharing is Sharing.PACKS
+    forward = backend.scoring_model.forward
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         rows = len(kwargs["input_ids"])
@@ -27,9 +28,7 @@ def failing(limit: int) -> tuple[XL3M, list[int]]:
             raise torch.OutOfMemoryError(f"CUDA out of memory. Tried to read {rows} rows")
         return forward(*args, **kwargs)
 
-    backend = TransformersBackend(model, make_tokenizer())
-    assert backend.sharing is Sharing.PACKS
-    model.forward = wrapped
+    backend.scoring_model.forward = wrapped
     return XL3M(backend), refused
 
 
