@@ -334,8 +334,8 @@ class SecondLook(_PlainQuestion):
     """
 
     segments: int = 8
-    within: float = 4.0
-    most: int = 64
+    within: float = 2.0
+    most: int = 32
     sentences: SentenceLook = SentenceLook()
     most_sentences: int = 16
     sentence_weight: float = 2.0

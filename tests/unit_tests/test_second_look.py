@@ -109,7 +109,7 @@ def test_those_are_read_again_that_are_near_the_best():
         look = SecondLook(segments=least, within=within, most=most)
         assert look.reads(torch.tensor(scores, dtype=torch.float64)) == min(most, max(least, near))
     assert SecondLook(segments=3).reads(torch.tensor([])) == 3
-    assert SecondLook(segments=3).reads(torch.ones(50)) == 50
+    assert SecondLook(segments=3, most=64).reads(torch.ones(50)) == 50
 
 
 # ---------------------------------------------------------------------------------------------- in a scoring pass

@@ -46,7 +46,8 @@ class TransformersBackend(Prompting):
     """Scorer and generator on one loaded model.
 
     Args:
-        model: A causal language model, already loaded. It is put into evaluation mode and otherwise left alone.
+        model: A causal language model, already loaded. It is put into evaluation mode and otherwise left alone. It is
+            scored with as it is now: of a small one on a CPU, layers may be copied; see `with_fused_layers`.
         tokenizer: Its tokenizer, with a fast backend.
         template: Text around segment and question, with `{segment}` and `{question}`; None takes the tokenizer's chat
             template, or a plain one where it has none.
@@ -84,8 +85,8 @@ class TransformersBackend(Prompting):
         sizes = BATCH_TOKENS | LARGE_BATCH_TOKENS if large else BATCH_TOKENS
         self.batch_tokens = sizes.get(self.device.type, 8_192) if batch_tokens is None else batch_tokens
         self.group_tokens = self.batch_tokens * (LARGE_LOOKAHEAD if large else LOOKAHEAD)
-        # Where most of the work is attention, it is worth some tokens more.
-        self.tile = TILE if self.device.type == "cpu" and not large else 1
+        small = self.device.type == "cpu" and not large  # where matrix products are the lesser part of the work
+        self.tile = TILE if small else 1
         if self.window < 1 or self.batch_tokens < 1:
             raise SettingError(
                 f"window is {self.window} and batch_tokens {self.batch_tokens}; both must be at least 1."
@@ -93,7 +94,7 @@ class TransformersBackend(Prompting):
         self.vocabulary = model.get_output_embeddings().weight.shape[0]
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
         self.exit_layer = exit_layer
-        fused = with_fused_layers if self.device.type == "cpu" and not large else lambda model: model
+        fused = with_fused_layers if small else lambda model: model
         self.scoring_model = self._forward = fused(self.model)
         self._leaves_early = False
         self._whole = copy(self)
