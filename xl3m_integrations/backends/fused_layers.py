@@ -1,7 +1,7 @@
 """Decoder layers of Llama, Mistral and Qwen2 that go over memory less often, for reading with small models on CPUs.
 
-Where a model is small, half of a forward pass on a CPU is not matrix products but what stands between them, each step
-of which reads and writes a number per token and channel. Here
+Where a model is small and its products are fast (bfloat16 with matrix units), half of a forward pass on a CPU is what
+stands between them, each step of which reads and writes a number per token and channel. Here
 
 - activation, gating, bias and residual are the products' own last step, which oneDNN computes before it writes;
 - queries, keys and values are one product, which gives queries and keys a second time with their halves exchanged (that

@@ -38,6 +38,7 @@ LOOKAHEAD = 16  # batches' worth of segments that are sorted by length together
 # A larger model is busy with few rows, and what it is given at a time ought to take seconds, not minutes: only between
 # groups is progress told and can work be stopped.
 LARGE = 50_000_000  # parameters
+FUSED = (torch.bfloat16,)  # dtypes whose matrix products are so fast on CPUs that what stands between them matters
 LARGE_BATCH_TOKENS = {"cpu": 2_000}
 LARGE_LOOKAHEAD = 2
 
@@ -47,7 +48,8 @@ class TransformersBackend(Prompting):
 
     Args:
         model: A causal language model, already loaded. It is put into evaluation mode and otherwise left alone. It is
-            scored with as it is now: of a small one on a CPU, layers may be copied; see `with_fused_layers`.
+            scored with as it is now: of a small one in bfloat16 on a CPU, layers may be copied; see
+            `with_fused_layers`.
         tokenizer: Its tokenizer, with a fast backend.
         template: Text around segment and question, with `{segment}` and `{question}`; None takes the tokenizer's chat
             template, or a plain one where it has none.
@@ -78,7 +80,7 @@ class TransformersBackend(Prompting):
         super().__init__(tokenizer, template)
         self.model = model.eval()
         self.window = _window_of(model, tokenizer) if window is None else window
-        self.device = next(model.parameters()).device
+        self.device, dtype = next((weight.device, weight.dtype) for weight in model.parameters())
         if self.device.type == "cpu":
             keep_freed_memory()
         large = sum(parameter.numel() for parameter in model.parameters()) >= LARGE
@@ -94,7 +96,7 @@ class TransformersBackend(Prompting):
         self.vocabulary = model.get_output_embeddings().weight.shape[0]
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
         self.exit_layer = exit_layer
-        fused = with_fused_layers if small else lambda model: model
+        fused = with_fused_layers if small and dtype in FUSED else lambda model: model
         self.scoring_model = self._forward = fused(self.model)
         self._leaves_early = False
         self._whole = copy(self)

@@ -7,9 +7,21 @@ from typing import Any
 
 import pytest
 import torch
-from models import ARCHITECTURES, WINDOW, make_backend, make_model, shared_model, shared_tokenizer
+from models import (
+    ARCHITECTURES,
+    MEASURES,
+    QUESTION,
+    TEXT,
+    WINDOW,
+    assert_same,
+    make_backend,
+    make_model,
+    shared_model,
+    shared_tokenizer,
+)
 from torch import nn
 
+from xl3m_integrations import XL3M
 from xl3m_integrations.backends import fused_layers, transformers
 from xl3m_integrations.backends.fused_layers import FusedLayer, with_fused_layers
 from xl3m_integrations.backends.transformers import TransformersBackend
@@ -147,10 +159,34 @@ def test_a_model_with_other_attention_or_a_pass_of_its_own_is_read_as_it_is(monk
     assert with_fused_layers(shared_model()) is shared_model()
 
 
-def test_small_models_are_scored_with_them_and_large_ones_are_not(monkeypatch: pytest.MonkeyPatch):
-    assert fused_in(make_backend("llama").scoring_model) == 2
-    assert fused_in(make_backend("llama", exit_layer=1).scoring_model) == 1
-    assert fused_in(make_backend("llama").model) == 0
+def test_small_models_in_bfloat16_are_scored_with_them(monkeypatch: pytest.MonkeyPatch):
+    assert fused_in(make_backend("llama").scoring_model) == 0
+    if not fused_layers._products_fuse(torch.bfloat16):
+        pytest.skip("this processor has none in bfloat16")
+    model, tokenizer = make_model("llama").bfloat16(), shared_tokenizer()
+    assert fused_in(TransformersBackend(model, tokenizer).scoring_model) == 2
+    assert fused_in(TransformersBackend(model, tokenizer, exit_layer=1).scoring_model) == 1
+    assert fused_in(TransformersBackend(model, tokenizer).model) == 0
     monkeypatch.setattr(transformers, "LARGE", 1)
-    backend = TransformersBackend(shared_model(), shared_tokenizer())
-    assert backend.scoring_model is backend.model
+    assert fused_in(TransformersBackend(model, tokenizer).scoring_model) == 0
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("architecture", KNOWN)
+def test_a_selection_is_that_of_the_layers_themselves(architecture: str, measure: str, monkeypatch: pytest.MonkeyPatch):
+    """First looks, second looks, an index asked again, and several questions that share a pass."""
+    plain = XL3M(make_backend(architecture))
+    monkeypatch.setattr(transformers, "FUSED", (torch.float32,))
+    fused = XL3M(make_backend(architecture))
+    assert fused_in(fused.scorer.scoring_model) == 2
+    assert fused.scorer.sharing is plain.scorer.sharing
+    questions = [QUESTION, "Who?", "And why did the ferry leave so early?"]
+    expected = [plain.select(TEXT, question, measure=measure) for question in questions]
+    index = fused.index(TEXT)
+    for found in (
+        [fused.select(TEXT, question, measure=measure) for question in questions],
+        [index.select(question, measure=measure) for question in questions],
+        fused.select_many(TEXT, questions, measure=measure),
+    ):
+        for one, other in zip(found, expected, strict=True):
+            assert_same(one, other)
