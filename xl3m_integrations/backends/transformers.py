@@ -105,7 +105,7 @@ class TransformersBackend(Prompting):
         if self._leaves_early:
             self.scoring_model = self._forward = fused(cut)
         if compile:
-            self._forward = compiled(cut)  # which fuses more
+            self._forward = compiled(cut)  # torch's compiler fuses by itself, and takes no fused layers
 
     @cached_property
     def fingerprint(self) -> str:

@@ -50,13 +50,19 @@ def ids_of(rows: int, tokens: int, seed: int = 1) -> torch.Tensor:
     return torch.randint(3, 600, (rows, tokens), generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@torch.inference_mode()
-def test_the_numbers_are_the_models(variant: str):
+def both(variant: str) -> tuple[Any, Any]:
+    """A model, and it with all of its two layers fused."""
     architecture, changes = VARIANTS[variant]
     model = make_model(architecture, **changes)
     fused = with_fused_layers(model)
     assert fused_in(fused) == 2
+    return model, fused
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@torch.inference_mode()
+def test_the_numbers_are_the_models(variant: str):
+    model, fused = both(variant)
     for rows, tokens in ((1, 1), (3, 40), (2, WINDOW)):
         ids = ids_of(rows, tokens)
         torch.testing.assert_close(fused(ids).logits, model(ids).logits, atol=1e-4, rtol=1e-5)
@@ -65,9 +71,7 @@ def test_the_numbers_are_the_models(variant: str):
 @pytest.mark.parametrize("variant", VARIANTS)
 @torch.inference_mode()
 def test_it_continues_from_keys_and_values_of_either(variant: str):
-    architecture, changes = VARIANTS[variant]
-    model = make_model(architecture, **changes)
-    fused = with_fused_layers(model)
+    model, fused = both(variant)
     ids, later = ids_of(3, 30), ids_of(3, 7, seed=2)
     wanted = model(torch.cat([ids, later], 1)).logits[:, -7:]
     for first in (model, fused):
