@@ -12,6 +12,8 @@ from xl3m_integrations import XL3M, SettingError
 from xl3m_integrations.backends.shared_pass import Sharing
 from xl3m_integrations.backends.transformers import TransformersBackend
 
+# torch's own, of its compiler, in whichever test of a process loads it first
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 needs_compiler = pytest.mark.skipif(shutil.which("c++") is None, reason="there is no C++ compiler")
 TEXT = text_of(3_000, seed=21)
 
@@ -22,7 +24,6 @@ def engine(*, compile: bool) -> XL3M:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, of its compiler
 @needs_compiler
 def test_compiled_is_plain():
     plain, compiled = engine(compile=False), engine(compile=True)
