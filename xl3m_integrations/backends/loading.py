@@ -43,14 +43,15 @@ def pick_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.d
     if dtype is None or dtype == "auto":
         if device.type == "cuda":
             return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-        return torch.bfloat16 if device.type == "cpu" and _cpu_computes_bfloat16() else torch.float32
+        return torch.bfloat16 if device.type == "cpu" and cpu_computes_bfloat16() else torch.float32
     found = getattr(torch, dtype, None)
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
         raise SettingError(f"dtype is {dtype!r}; choose 'auto', 'bfloat16', 'float16' or 'float32'.")
     return found
 
 
-def _cpu_computes_bfloat16() -> bool:
+def cpu_computes_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 itself; where it does not, that is up to a hundred times slower."""
     supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
     return bool(supported and supported() and torch.cpu._is_avx512_bf16_supported())
 

@@ -276,13 +276,22 @@ def counting_backend(
 
 # ---------------------------------------------------------------------------------------------- the device
 class _MatrixProduct:
-    """A product of two square matrices, large enough for the device to be at its best."""
+    """A product of two square matrices, large enough for the device to be at its best.
+
+    That is what takes a hundredth of a second, or the largest size: a CPU that does not compute in bfloat16 would
+    multiply the largest for a minute.
+    """
 
     def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
-        self.size = 2_048 if device.type == "cpu" else 8_192
-        self._left, self._right = (torch.randn(self.size, self.size, device=device, dtype=dtype) for _ in range(2))
         self._device = device
-        self.flops()  # warm-up
+        self.size = 256
+        largest = 2_048 if device.type == "cpu" else 8_192
+        while True:
+            self._left, self._right = (torch.randn(self.size, self.size, device=device, dtype=dtype) for _ in range(2))
+            taken = 2.0 * self.size**3 / self.flops()  # the warm-up too
+            if self.size == largest or taken >= 0.01:
+                break
+            self.size *= 2
 
     def flops(self, times: int = 5) -> float:
         """Floating-point operations a second, of the fastest of several."""

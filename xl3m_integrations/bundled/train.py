@@ -27,7 +27,7 @@ from torch.multiprocessing.spawn import spawn
 from torch.utils.data import DataLoader
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from xl3m_integrations.backends.loading import pick_device
+from xl3m_integrations.backends.loading import cpu_computes_bfloat16, pick_device
 from xl3m_integrations.bundled import attention, corpus
 from xl3m_integrations.bundled.corpus import Prose
 from xl3m_integrations.bundled.examples import SHAPES, sees
@@ -114,10 +114,14 @@ def make_optimizers(model: LlamaForCausalLM, plan: Plan) -> Optimizers:
 
 
 def losses(forward: Any, head: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean cross-entropy of the answer tokens and of the other tokens, in nats."""
+    """Mean cross-entropy of the answer tokens and of the other tokens, in nats.
+
+    Products are in bfloat16, but on a CPU that does not compute in it.
+    """
     hidden_places = ~sees(batch["blocks"])
-    mask = torch.zeros(hidden_places.shape, dtype=torch.bfloat16, device=head.device)
-    with torch.autocast(head.device.type, torch.bfloat16):
+    rounds = head.device.type != "cpu" or cpu_computes_bfloat16()
+    mask = torch.zeros(hidden_places.shape, dtype=torch.bfloat16 if rounds else head.dtype, device=head.device)
+    with torch.autocast(head.device.type, torch.bfloat16, enabled=rounds):
         hidden = forward(
             input_ids=batch["input_ids"],
             position_ids=batch["position_ids"],
