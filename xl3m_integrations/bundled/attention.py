@@ -34,8 +34,8 @@ def attend(
         query: [rows, heads, tokens, size].
         key: Like `query`.
         value: Like `query`.
-        attention_mask: [rows, 1, tokens, tokens], added to the scores; must hide what comes later. Its type is that of the
-            products.
+        attention_mask: [rows, 1, tokens, tokens], added to the scores, in the products' type; must hide what comes
+            later.
         scaling: Factor of the scores.
 
     Returns:
