@@ -39,6 +39,7 @@ class Speed:
         ratios: The ratio of each repeat.
         asked_again: How many times faster the next question of an index is than `select`, median of the repeats; what
             does not fit the index's budget is computed again.
+        kept: Share of the segments whose keys and values fit the index's budget.
         many_cost: Time of a pass with `MANY` questions over that of one question.
     """
 
@@ -54,6 +55,7 @@ class Speed:
     ratio: float
     ratios: tuple[float, ...]
     asked_again: float
+    kept: float
     many_cost: float
 
 
@@ -76,6 +78,7 @@ def measure_speed(xl3m: XL3M, tokens: int, repeats: int, seed: int) -> Speed:
     _forward(backend, padded[:2])
     index = xl3m.index(haystack.text)
     index.select(question)
+    kept = min(1.0, len(index.cache.rows()) / len(index))
     selecting, bare, again, many, document = [], [], [], [], 0
     for _ in range(repeats):
         began = time.perf_counter()
@@ -104,6 +107,7 @@ def measure_speed(xl3m: XL3M, tokens: int, repeats: int, seed: int) -> Speed:
         ratio=median(ratios),
         ratios=ratios,
         asked_again=median(s / a for s, a in zip(selecting, again, strict=True)),
+        kept=kept,
         many_cost=median(m / s for s, m in zip(selecting, many, strict=True)),
     )
 

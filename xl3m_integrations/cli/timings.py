@@ -44,7 +44,8 @@ def _show_speed(found: Speed, seed: int) -> None:
     out.print(table)
     spread = f"{min(found.ratios):.2f} to {max(found.ratios):.2f} over {len(found.ratios)} repeats"
     out.print(f"selection / bare: [bold]{found.ratio:.2f}[/] ({spread})")
-    out.print(f"the next question of an index: [bold]{found.asked_again:.1f}[/] times faster")
+    kept = f", with the keys and values of {found.kept:.0%} of the segments kept" if found.kept < 1 else ""
+    out.print(f"the next question of an index: [bold]{found.asked_again:.1f}[/] times faster{kept}")
     out.print(f"{MANY} questions in one pass: [bold]{found.many_cost:.1f}[/] times the time of one")
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from functools import partialmethod
+
+import pytest
 from command_line import run, run_json
 from models import make_model
 
@@ -11,7 +15,7 @@ from xl3m_integrations.demo import make_haystack
 BENCH_KEYS = {
     "tokens", "rows", "row_tokens", "read_tokens", "parameters", "measure", "selection_tokens_per_second",
     "bare_tokens_per_second", "document_tokens_per_second", "ratio", "ratios",
-    "asked_again", "many_cost", "seed",
+    "asked_again", "kept", "many_cost", "seed",
 }  # fmt: skip
 
 
@@ -20,7 +24,7 @@ def test_bench_as_json(model: str):
     assert body.keys() == BENCH_KEYS
     assert len(body["ratios"]) == 2
     assert min(body["ratios"]) <= body["ratio"] <= max(body["ratios"])
-    assert body["asked_again"] > 0 and body["many_cost"] > 0
+    assert body["asked_again"] > 0 and body["many_cost"] > 0 and body["kept"] == 1
     assert (body["seed"], body["measure"]) == (4, "blend")
     xl3m = XL3M.from_pretrained(model)
     haystack = make_haystack(xl3m, 1_000, 16, seed=4)
@@ -40,3 +44,12 @@ def test_bench_for_people(model: str):
     assert "selection (entropy)" in result.stdout
     assert "selection / bare" in result.stdout
     assert "the next question of an index" in result.stdout and "16 questions in one pass" in result.stdout
+
+
+def test_bench_says_how_much_an_index_could_keep(model: str, monkeypatch: pytest.MonkeyPatch):
+    """With a budget for some of the segments it could keep some, with none nothing."""
+    index = XL3M.index
+    for budget, said in ((40_000, r" [1-9]\d?% of the segments kept"), (0, " 0% of the segments kept")):
+        monkeypatch.setattr(XL3M, "index", partialmethod(index, cache_bytes=budget))
+        result = run("bench", "--tokens", "1000", "--repeats", "1", "--measure", "entropy", "--model", model)
+        assert re.search(said, " ".join(result.stdout.split())), result.output
