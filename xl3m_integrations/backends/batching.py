@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
+import torch
+
 from xl3m_integrations.types import Segment
 
 # What a batch may waste: its rows times the difference between the longest and the shortest. That bounds its padding,
@@ -12,9 +14,9 @@ from xl3m_integrations.types import Segment
 PADDING = 1 / 16  # of its tokens, or
 PADDED_TOKENS = 256  # so many tokens: a batch of its own costs as much as reading them
 
-# Tokens: over lengths that are no multiple of it, attention of CPUs takes up to twice as long (their vector registers
-# hold 16 numbers).
-TILE = 16
+# Tokens: over lengths that are no multiple of it, attention takes up to twice as long on CPUs whose vector registers
+# hold 16 numbers. With shorter registers a length is as good as another, and padding costs what it is long.
+TILE = 16 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 1
 
 
 def tiled(tokens: int, tile: int, most: int | None = None) -> int:

@@ -56,22 +56,23 @@ class _Continued(DynamicLayer):  # type: ignore[misc]  # transformers is not typ
     A plain layer also where the model's window slides: its mask does the sliding.
     """
 
-    def __init__(self, parts: Sequence[tuple[Tensor, Tensor]], whole: int) -> None:
+    def __init__(self, parts: Sequence[tuple[Tensor, Tensor]], whole: int, once: bool) -> None:
         super().__init__()
-        self._whole = whole
+        self._whole, self._once = whole, once
         self.lazy_initialization(*parts[0])
         self.keys, self.values = parts[0]  # as long as all of them
         self._parts = parts
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """See `DynamicLayer.update`."""
-        if self._parts:
-            keys, values = zip(*self._parts, strict=True)
-            self.keys, self.values = _joined(keys, key_states, self._whole), _joined(values, value_states, self._whole)
-            self._parts = ()
-        else:
+        if not self._parts:
             super().update(key_states, value_states)
-        return self.keys, self.values
+            return self.keys, self.values
+        keys, values = zip(*self._parts, strict=True)
+        joined = _joined(keys, key_states, self._whole), _joined(values, value_states, self._whole)
+        if not self._once:
+            (self.keys, self.values), self._parts = joined, ()
+        return joined
 
 
 def _joined(parts: Sequence[Tensor], following: Tensor, least: int) -> Tensor:
@@ -91,7 +92,9 @@ def _joined(parts: Sequence[Tensor], following: Tensor, least: int) -> Tensor:
     return whole
 
 
-def past_of(blocks: Sequence[KVBlock], tokens: int, first: int, last: int, whole: int = 0) -> DynamicCache:
+def past_of(
+    blocks: Sequence[KVBlock], tokens: int, first: int, last: int, whole: int = 0, once: bool = False
+) -> DynamicCache:
     """The first `tokens` tokens of the blocks' rows from `first` up to `last` as what the model continues from.
 
     Args:
@@ -101,6 +104,7 @@ def past_of(blocks: Sequence[KVBlock], tokens: int, first: int, last: int, whole
         last: Number of the row that is no more among them.
         whole: Tokens of a row once the model has continued from it, at least: padding that a mask must hide, so that
             nothing can follow it.
+        once: Whether nothing continues after one pass, so that what it puts together need not be held behind it.
     """
     parts = []
     for block in blocks:
@@ -109,7 +113,7 @@ def past_of(blocks: Sequence[KVBlock], tokens: int, first: int, last: int, whole
             parts.append([(keys[some, :, :tokens], values[some, :, :tokens]) for keys, values in block.layers])
         first, last = first - block.rows, last - block.rows
     past = DynamicCache()
-    past.layers = [_Continued(layer, whole) for layer in zip(*parts, strict=True)]
+    past.layers = [_Continued(layer, whole, once) for layer in zip(*parts, strict=True)]
     return past
 
 

@@ -32,6 +32,9 @@ from xl3m_integrations.prompts import QuestionPrompt
 from xl3m_integrations.types import Segment
 
 PACKED_TOKENS = 128  # of questions in one row; more would spend more on masked attention than they save
+# More at a time gain nothing, and where they are not kept they take memory that is given back to the system and cleared
+# anew: that was a quarter of a pass.
+BLOCKS = 3
 OWN = -1  # stands for the last token of a row's own segment
 
 
@@ -113,6 +116,7 @@ class SharedPass:
         self._reach = max(begin + len(tail) for begin, tail in tails)
         self._alone = _grouped(tails, 0, masked=False)
         together = backend.sharing is Sharing.PACKS and not measure.needs.answer_tokens
+        self._continues = measure.needs.answer_tokens > 0
         self._packed = _grouped(tails, PACKED_TOKENS, masked=True) if together else self._alone
 
     def evidence(self, segments: Sequence[Segment]) -> list[tuple[Evidence, ...]]:
@@ -142,7 +146,7 @@ class SharedPass:
         """Segments of so many tokens of which the questions are asked together: those of one block, or several."""
         rows = self._block_rows(length)
         asked = max(len(pack.tree.row) for pack in self._packs(length))
-        return rows * max(1, self._batch_tokens // (rows * asked))
+        return rows * min(BLOCKS, max(1, self._batch_tokens // (rows * asked)))
 
     def _relieve(self) -> None:
         self._batch_tokens = max(1, self._batch_tokens // 2)
@@ -203,7 +207,7 @@ class SharedPass:
         found: list[list[Evidence]] = [[] for _ in pack.numbers]
         for first in range(0, len(segments), rows):
             some = slice(first, min(first + rows, len(segments)))
-            past = past_of(blocks, kept, some.start, some.stop, whole)
+            past = past_of(blocks, kept, some.start, some.stop, whole, once=not self._continues)
             output = model.logits(
                 ids[some], keep if len(wanted) > 1 else wanted[0], use_cache=True, past_key_values=past, **behind
             )
@@ -270,14 +274,15 @@ def sharing_of(backend: SharingModel) -> Sharing:
         expected = [backend.logits(torch.cat([first, tail], 1), 1, use_cache=True).logits for tail in rest]
         blocks = [_some(read(backend, first))]
         found = [
-            backend.logits(tail, 1, use_cache=True, past_key_values=past_of(blocks, 6, 0, 2)).logits for tail in rest
+            backend.logits(tail, 1, use_cache=True, past_key_values=past_of(blocks, 6, 0, 2, once=True)).logits
+            for tail in rest
         ]
         if not all(map(_agree, found, expected)):
             return Sharing.NOTHING
     except Exception:
         return Sharing.NOTHING
     try:
-        tree, past = QuestionTree.of([(1, 2, 3), (4, 5)]), past_of(blocks, 6, 0, 2, whole=16)
+        tree, past = QuestionTree.of([(1, 2, 3), (4, 5)]), past_of(blocks, 6, 0, 2, whole=16, once=True)
         keep, _ = tree.last([1, 1], backend.device)
         behind = tree.behind(6, 16, embeddings_of(backend).dtype, backend.device)
         output = backend.logits(torch.cat(rest, 1), keep, use_cache=True, past_key_values=past, **behind)

@@ -47,16 +47,18 @@ class TestEveryArchitecture:
             assert together == pytest.approx(alone, abs=TOLERANCE)
 
 
+@pytest.mark.parametrize("tile", [1, 16])  # it depends on the processor
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_padding_is_not_seen(architecture: str):
+def test_padding_is_not_seen(architecture: str, tile: int):
     """Rows of 60 to 64 segment tokens share one padded batch; each must come out as if it were alone."""
     segments = segments_of((60, 64, 62, 61, 64))
     shapes: list[tuple[int, ...]] = []
     backend = TransformersBackend(recorded(shared_model(architecture), shapes), shared_tokenizer())
+    backend.tile = tile
     together = evidence_of(backend, segments, "blend")
     assert len(shapes) == 2  # the question alone, then all rows at once
     rows, tokens = shapes[1]
-    assert rows == 5 and tokens % 16 == 0 and 0 <= tokens - (64 + backend.overhead(QUESTION)) < 16
+    assert rows == 5 and tokens % tile == 0 and 0 <= tokens - (64 + backend.overhead(QUESTION)) < tile
     for segment, row in zip(segments, together, strict=True):
         assert row == pytest.approx(reference(backend, segment.ids, "blend"), abs=TOLERANCE)
 
@@ -66,6 +68,7 @@ def test_rows_are_not_padded_beyond_the_models_positions(asked: int):
     """GPT-2 has an embedding for each of its positions, and fails beyond them."""
     window = 111  # rows of 111 tokens, and those of 97 before a question, would be padded to 112
     backend = TransformersBackend(make_model("gpt2", n_positions=window), shared_tokenizer())
+    backend.tile = 16
     questions = ["Which?", "Who?", "a"][:asked]
     longest = window - max(map(backend.overhead, questions))
     segments = segments_of((longest, longest, longest - 1))
