@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from transformers import (
 
 from xl3m_integrations import XL3M, ModelLoadError, SettingError, XL3MError
 from xl3m_integrations.backends.loading import load, pick_device, pick_dtype
+from xl3m_integrations.backends.transformers import TransformersBackend
 from xl3m_integrations.bundled.tokenizer import CHAT_TEMPLATE
 
 
@@ -202,6 +204,20 @@ def test_device_and_dtype_picked():
     assert pick_dtype(torch.float64, torch.device("cpu")) is torch.float64
     assert pick_dtype(None, torch.device("mps")) is torch.float32
     assert pick_dtype("auto", torch.device("cpu")) in (torch.bfloat16, torch.float32)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize("fast", [True, False])
+def test_numbers_that_the_processor_is_slow_with_are_told(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, fast: bool
+):
+    """A model that transformers loaded is often in bfloat16, whatever the processor can do with it."""
+    for name in ("_is_mkldnn_bf16_supported", "_is_mkldnn_fp16_supported"):
+        monkeypatch.setattr(torch.ops.mkldnn, name, lambda: fast)
+    told = pytest.warns(UserWarning, match=f"in {str(dtype)[6:]}.*dtype='float32'")
+    with nullcontext() if fast or dtype is torch.float32 else told:
+        TransformersBackend(make_model().to(dtype), make_tokenizer())
 
 
 @pytest.mark.parametrize(

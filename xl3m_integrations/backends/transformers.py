@@ -25,6 +25,7 @@ from xl3m_integrations.backends.early_exit import first_layers
 from xl3m_integrations.backends.fingerprint import fingerprint_of
 from xl3m_integrations.backends.fused_layers import with_fused_layers
 from xl3m_integrations.backends.kv_blocks import KVStore
+from xl3m_integrations.backends.loading import warn_of_slow_numbers
 from xl3m_integrations.backends.memory import keep_freed_memory
 from xl3m_integrations.backends.prompting import Prompting, until
 from xl3m_integrations.backends.scoring_pass import ScoringPass
@@ -81,6 +82,7 @@ class TransformersBackend(Prompting):
         self.model = model.eval()
         self.window = _window_of(model, tokenizer) if window is None else window
         self.device, dtype = next((weight.device, weight.dtype) for weight in model.parameters())
+        warn_of_slow_numbers(dtype, self.device)
         if self.device.type == "cpu":
             keep_freed_memory()
         large = sum(parameter.numel() for parameter in model.parameters()) >= LARGE
