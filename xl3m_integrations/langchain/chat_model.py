@@ -9,7 +9,7 @@ from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackMana
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, message_chunk_to_message
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
-from langchain_core.runnables import Runnable, RunnableLambda
+from langchain_core.runnables import Runnable, RunnableLambda, RunnableParallel, RunnableSequence
 from pydantic import Field, SecretStr
 
 from xl3m_integrations.adapting import STRICT, EngineFields
@@ -212,7 +212,7 @@ class ChatXL3M(ReaderFields, EngineFields, BaseChatModel):
         def ready(said: Any, cancellation: Cancellation, stop: Any = None, **kwargs: Any) -> Runnable[Any, Any]:
             reader = self.reader(stop, kwargs)
             read, _ = self._fitted(self._convert_input(said).to_messages(), reader, kwargs, cancellation)
-            return RunnableLambda(lambda _: read) | target.bind(**reader.settings)
+            return RunnableLambda(lambda _: read) | _with_settings(target, reader.settings)
 
         def fit(said: Any, **kwargs: Any) -> Runnable[Any, Any]:
             return ready(said, Cancellation(), **kwargs)
@@ -253,6 +253,15 @@ class ChatXL3M(ReaderFields, EngineFields, BaseChatModel):
         pairs = zip(whole, fitted.texts, strict=True)
         read = [with_text(message, text) for message, text in pairs if text is not None or must_stay(message)]
         return read, {name: value for name, value in fitted.info().items() if name != "prompt_tokens"}
+
+
+def _with_settings(target: Runnable[Any, Any], settings: dict[str, Any]) -> Runnable[Any, Any]:
+    """The model's settings bound to it, also where `include_raw=True` has put it into a map, which drops them."""
+    if isinstance(target, RunnableSequence):
+        return RunnableSequence(_with_settings(target.first, settings), *target.middle, target.last)
+    if isinstance(target, RunnableParallel):
+        return RunnableParallel({name: _with_settings(step, settings) for name, step in target.steps__.items()})
+    return target.bind(**settings)
 
 
 def _result(answers: list[AIMessage], told: dict[str, Any]) -> ChatResult:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -238,6 +238,25 @@ def test_tools_and_structured_output_of_a_wrapped_model_pass_through(xl3m: XL3M,
     messages = [HumanMessage(f"{PASTED}\n\n{QUERY}")]
     assert chat.bind_tools([print, len]).invoke(messages).text == "2 tools for 1 messages"
     assert chat.with_structured_output({}).invoke(messages)["characters"] < len(PASTED) / 4
+
+
+class Calling(Cloud):
+    """Has tools, and so LangChain's own structured output."""
+
+    def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> Runnable[Any, AIMessage]:
+        return self.bind(tools=[tool["title"] for tool in tools])
+
+
+@pytest.mark.parametrize("include_raw", [False, True])
+def test_settings_reach_the_model_behind_structured_output(xl3m: XL3M, include_raw: bool) -> None:
+    llm = Calling(asked=[])
+    chat = ChatXL3M(xl3m=xl3m, llm=llm, reader_window=400, temperature=0.5, stop=["."])
+    schema = {"title": "Pin", "description": "A pin.", "type": "object", "properties": {"pin": {"type": "string"}}}
+    found = chat.with_structured_output(schema, include_raw=include_raw).invoke([HumanMessage(QUERY)])
+    if include_raw:
+        assert found["raw"].text == "It is 7781."
+    [asked] = llm.asked
+    assert (asked["temperature"], asked["stop"], asked["tools"]) == (0.5, ["."], ["Pin"])
 
 
 def test_the_own_model_says_that_it_calls_no_tools(chat: ChatXL3M) -> None:
