@@ -32,8 +32,8 @@ from xl3m_integrations.prompts import QuestionPrompt
 from xl3m_integrations.types import Segment
 
 PACKED_TOKENS = 128  # of questions in one row; more would spend more on masked attention than they save
-# More at a time gain nothing, and where they are not kept they take memory that is given back to the system and cleared
-# anew: that was a quarter of a pass.
+# Blocks of segments that a question is asked of together, at most. More gain nothing, and where they are not kept they
+# take memory that is given back to the system and cleared anew: in float32 that was a quarter of a pass.
 BLOCKS = 3
 OWN = -1  # stands for the last token of a row's own segment
 
@@ -115,8 +115,8 @@ class SharedPass:
         tails = [self._tail(*each) for each in zip(prompts, self._scoring.backs, strict=True)]
         self._reach = max(begin + len(tail) for begin, tail in tails)
         self._alone = _grouped(tails, 0, masked=False)
-        together = backend.sharing is Sharing.PACKS and not measure.needs.answer_tokens
         self._continues = measure.needs.answer_tokens > 0
+        together = backend.sharing is Sharing.PACKS and not self._continues
         self._packed = _grouped(tails, PACKED_TOKENS, masked=True) if together else self._alone
 
     def evidence(self, segments: Sequence[Segment]) -> list[tuple[Evidence, ...]]:
