@@ -54,6 +54,11 @@ class _Continued(DynamicLayer):  # type: ignore[misc]  # transformers is not typ
     """Keys and values of the rows of some blocks, put together with those that follow them in one copy.
 
     A plain layer also where the model's window slides: its mask does the sliding.
+
+    Args:
+        parts: Of each block the keys and values.
+        whole: See `past_of`.
+        once: See `past_of`.
     """
 
     def __init__(self, parts: Sequence[tuple[Tensor, Tensor]], whole: int, once: bool) -> None:

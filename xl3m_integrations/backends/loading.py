@@ -70,7 +70,7 @@ def warn_of_slow_numbers(dtype: torch.dtype, device: torch.device) -> None:
 
 
 def _has_fast_products(dtype: torch.dtype) -> bool:
-    """Whether the CPU has, of 16-bit numbers; where it has none, float32 was six times as fast."""
+    """Whether the CPU has fast products of a 16-bit type; where it has not, float32 was six times as fast."""
     supported = getattr(torch.ops.mkldnn, _PRODUCTS[dtype], None)
     return bool(supported and supported())
 

@@ -284,14 +284,11 @@ class _MatrixProduct:
 
     def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
         self._device = device
-        self.size = 256
-        largest = 2_048 if device.type == "cpu" else 8_192
-        while True:
+        sizes = (256, 512, 1_024, 2_048) if device.type == "cpu" else (1_024, 2_048, 4_096, 8_192)
+        for self.size in sizes:
             self._left, self._right = (torch.randn(self.size, self.size, device=device, dtype=dtype) for _ in range(2))
-            taken = 2.0 * self.size**3 / self.flops()  # the warm-up too
-            if self.size == largest or taken >= 0.01:
+            if 2.0 * self.size**3 / self.flops() >= 0.01:  # the warm-up too
                 break
-            self.size *= 2
 
     def flops(self, times: int = 5) -> float:
         """Floating-point operations a second, of the fastest of several."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import torch
 
-from xl3m_integrations.backends.kv_blocks import KVBlock, key_of
+from xl3m_integrations.backends.kv_blocks import KVBlock, key_of, past_of
 from xl3m_integrations.backends.kv_cache import HeldRows, KVCache
 
 
@@ -80,3 +82,16 @@ def test_a_block_larger_than_the_budget_is_not_kept():
     cache = KVCache(zeros(1).nbytes)
     cache.put(key_of([[1], [2]]), zeros(2))
     assert cache.nbytes == 0
+
+
+@pytest.mark.parametrize("once", [True, False])
+def test_what_is_put_together_is_held_only_where_something_continues_from_it(once: bool):
+    """Both blocks' first token, then one more; of several layers the copies would be most of a pass's memory."""
+    blocks = [KVBlock(((torch.full((1, 1, 2, 4), n), torch.full((1, 1, 2, 4), -n)),)) for n in (1.0, 2.0)]
+    past = past_of(blocks, 1, 0, 2, once=once)
+    following = torch.full((2, 1, 1, 4), 3.0)
+    keys, values = past.update(following, -following, 0)
+    assert keys[:, 0, :, 0].tolist() == [[1, 3], [2, 3]] and torch.equal(values, -keys)
+    held = weakref.ref(keys)
+    del keys, values
+    assert (held() is None) == once
