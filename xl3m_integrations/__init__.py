@@ -19,8 +19,10 @@ from xl3m_integrations.errors import (
 from xl3m_integrations.types import Answer, KeyContext, Progress, ScoredSegment, Segment, Selection
 
 if TYPE_CHECKING:
+    from xl3m_integrations.backends.tuned_lens import TunedLens
     from xl3m_integrations.certainty import AnswerEntropy, Blend, Entropy, Measure, QuestionLikelihood
     from xl3m_integrations.engine import XL3M
+    from xl3m_integrations.lens_fitting import fit_lens
     from xl3m_integrations.prefilter import BM25
     from xl3m_integrations.selection import AdaptiveGap, Budget, TopK
 
@@ -34,6 +36,8 @@ _LAZY = {
     "XL3M": "engine",
     "AdaptiveGap": "selection",
     "BM25": "prefilter",
+    "TunedLens": "backends.tuned_lens",
+    "fit_lens": "lens_fitting",
     "Budget": "selection",
     "TopK": "selection",
     "AnswerEntropy": "certainty",
@@ -67,8 +71,10 @@ __all__ = [
     "Selection",
     "SettingError",
     "TopK",
+    "TunedLens",
     "XL3MError",
     "__version__",
+    "fit_lens",
 ]
 
 

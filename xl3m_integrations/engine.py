@@ -32,6 +32,7 @@ from xl3m_integrations.types import Answer, Certainty, KeyContext, Selection
 if TYPE_CHECKING:
     import torch
 
+    from xl3m_integrations.backends.tuned_lens import TunedLens
     from xl3m_integrations.index import Index
 
 KEPT = 8  # segments that are kept by default, at most; how many is decided by where the scores drop
@@ -111,6 +112,7 @@ class XL3M:
         window: int | None = None,
         batch_tokens: int | None = None,
         exit_layer: int | None = None,
+        lens: TunedLens | str | Path | None = None,
         segment_tokens: int | None = None,
         overlap_tokens: int | None = None,
         measure: str | Measure | None = None,
@@ -137,8 +139,10 @@ class XL3M:
             window: Tokens that the model reads at most; None takes the configuration's.
             batch_tokens: Tokens of one scoring pass; None takes a value that suits device and model.
             exit_layer: Decoder layers that the pass over the segments runs, from 1 on, before the model's own final
-                norm and head; None runs all. It saves time and costs recall, with a small model more than it is worth.
-                The second look at the best segments and the answer use all layers in any case.
+                norm and head; None runs all. It saves time, and costs recall where there is no lens. The second look
+                at the best segments and the answer use all layers in any case.
+            lens: Translates for norm and head what the exit layer gives: see `fit_lens`, or the file of one. None
+                takes `tuned_lens.safetensors` from the model's folder, where there is one.
             segment_tokens: See the class.
             overlap_tokens: See the class.
             measure: See the class.
@@ -164,6 +168,7 @@ class XL3M:
             "window": window,
             "batch_tokens": batch_tokens,
             "exit_layer": exit_layer,
+            "lens": lens,
         }
         made = make_backend(backend, name, arguments, backend_options)
         engine = cls(

@@ -77,9 +77,11 @@ def test_the_public_names_are_these():
         "Selection",
         "SettingError",
         "TopK",
+        "TunedLens",
         "XL3M",
         "XL3MError",
         "__version__",
+        "fit_lens",
     ]
 
 

@@ -56,11 +56,13 @@ def _transformers(
     window: int | None = None,
     batch_tokens: int | None = None,
     exit_layer: int | None = None,
+    lens: Any = None,
     compile: bool = False,
     model_options: dict[str, Any] | None = None,
 ) -> Any:
     from xl3m_integrations.backends.loading import load
     from xl3m_integrations.backends.transformers import TransformersBackend
+    from xl3m_integrations.backends.tuned_lens import lens_for
     from xl3m_integrations.errors import SettingError
 
     if (name is None) == (model is None) or (model is None) != (tokenizer is None):
@@ -82,16 +84,19 @@ def _transformers(
         window=window,
         batch_tokens=batch_tokens,
         exit_layer=exit_layer,
+        lens=lens_for(exit_layer, lens, name),
         compile=compile,
     )
 
 
-def _openai(name: str | Path | None, *, tokenizer: Any = None, exit_layer: int | None = None, **settings: Any) -> Any:
+def _openai(
+    name: str | Path | None, *, tokenizer: Any = None, exit_layer: int | None = None, lens: Any = None, **settings: Any
+) -> Any:
     from xl3m_integrations.backends.loading import load_tokenizer
     from xl3m_integrations.backends.openai import OpenAIBackend
     from xl3m_integrations.errors import SettingError
 
-    if exit_layer is not None:
+    if exit_layer is not None or lens is not None:
         raise SettingError("exit_layer needs the model's layers, which a server does not show; leave it out.")
     if name is None:
         raise SettingError("backend='openai' needs the model's name on the server: the first argument, or --model.")

@@ -2,9 +2,9 @@
 
 The cut model is made of shallow copies of the modules around the layers; the layers, norm, embeddings and head are the
 model's own, so nothing is loaded twice and the caller's model stays as it is. Work of a token falls from all layers to
-the first few. What these know of the answer is what the head, trained on the last layer, happens to read from them:
-Selective-ICR (arXiv 2602.22591) finds the signal of relevance in the middle layers of large models; the bundled model,
-which is small, has it at the end.
+the first few. What these know of the answer is what the head, trained on the last layer, happens to read from them,
+or what a tuned lens translates for it: see `tuned_lens`. Selective-ICR (arXiv 2602.22591) finds the signal of relevance
+in the middle layers of large models.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from copy import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -20,8 +20,11 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from xl3m_integrations.errors import SettingError
 
+if TYPE_CHECKING:
+    from xl3m_integrations.backends.tuned_lens import TunedLens
 
-def first_layers(model: Any, count: int) -> Any:
+
+def first_layers(model: Any, count: int, lens: TunedLens | None = None) -> Any:
     """The model without the decoder layers behind the first `count`.
 
     The layers are found by their number, not by the architecture's name, and a few tokens are read to see that exactly
@@ -30,9 +33,10 @@ def first_layers(model: Any, count: int) -> Any:
     Args:
         model: A causal language model. It is left as it is, and shares its parameters with the result.
         count: Layers that are to run; all of them give the model itself.
+        lens: Translates what the last of them gives; None leaves it as it is.
 
     Raises:
-        SettingError: The model has not so many layers, or they cannot be found or cut.
+        SettingError: The model has not so many layers, they cannot be found or cut, or the lens is not for them.
     """
     config = model.config.get_text_config()
     depth = getattr(config, "num_hidden_layers", None)
@@ -42,8 +46,9 @@ def first_layers(model: Any, count: int) -> Any:
         return model
     path = _path_of_layers(model, depth)
     layers = list(model.get_submodule(path))
+    left = layers[:count] if lens is None else [*layers[: count - 1], lens.behind(layers[count - 1], count, model)]
     try:
-        cut = _without(model, path.split("."), count, config, _shortened(config, count))
+        cut = _with(left, model, path.split("."), config, _shortened(config, count))
         ran = _that_run(cut, layers)
     except Exception as error:
         raise _refusal(model, f"it fails without the others ({type(error).__name__}: {error})") from error
@@ -52,6 +57,16 @@ def first_layers(model: Any, count: int) -> Any:
             model, f"cut after {count} it runs {len(ran)} (compiled models do so, and those spread over devices)"
         )
     return cut
+
+
+def layers_of(model: Any) -> list[nn.Module]:
+    """The model's decoder layers, the first ones first.
+
+    Raises:
+        SettingError: They cannot be found.
+    """
+    depth = getattr(model.config.get_text_config(), "num_hidden_layers", None)
+    return list(model.get_submodule(_path_of_layers(model, depth)))
 
 
 def _path_of_layers(model: Any, depth: int | None) -> str:
@@ -74,15 +89,15 @@ def _shortened(config: Any, count: int) -> Any:
     return short
 
 
-def _without(module: Any, path: list[str], count: int, config: Any, short: Any) -> Any:
-    """A shallow copy of `module` in which the list at `path` ends after `count` layers."""
+def _with(layers: list[nn.Module], module: Any, path: list[str], config: Any, short: Any) -> Any:
+    """A shallow copy of `module` in which the list at `path` holds these layers."""
     twin = copy(module)
     own = twin.__dict__  # written to directly: a compiled module hands on what is set on it to the caller's
     if path:
-        child = _without(getattr(module, path[0]), path[1:], count, config, short)
+        child = _with(layers, getattr(module, path[0]), path[1:], config, short)
         own["_modules"] = module._modules | {path[0]: child}
     else:
-        own["_modules"] = dict(list(module._modules.items())[:count])
+        own["_modules"] = {str(number): layer for number, layer in enumerate(layers)}
     if own.get("config") is config:
         own["config"] = short
     return twin

@@ -30,6 +30,7 @@ from xl3m_integrations.backends.memory import keep_freed_memory
 from xl3m_integrations.backends.prompting import Prompting, until
 from xl3m_integrations.backends.scoring_pass import ScoringPass
 from xl3m_integrations.backends.shared_pass import SharedPass, Sharing, head_of, sharing_of
+from xl3m_integrations.backends.tuned_lens import TunedLens
 from xl3m_integrations.certainty import Measure
 from xl3m_integrations.errors import InputError, ModelLoadError, ScoringError, SettingError
 from xl3m_integrations.types import Segment
@@ -58,6 +59,7 @@ class TransformersBackend(Prompting):
         batch_tokens: Tokens of one forward pass; None takes a value that suits device and model.
         exit_layer: Decoder layers that scoring runs before the final norm and head; None runs all. What a measure wants
             of all layers (`Needs.all_layers`) and what is generated comes from the whole model.
+        lens: Translates what the exit layer gives for norm and head (`fit_lens`); None leaves it as it is.
         compile: Whether to `torch.compile` the pass of one question over the segments: faster, for documents so long
             that it makes up for the compiling (tens of seconds, less once torch has cached it). It needs what
             torch.compile needs, on a CPU a C++ compiler.
@@ -76,6 +78,7 @@ class TransformersBackend(Prompting):
         window: int | None = None,
         batch_tokens: int | None = None,
         exit_layer: int | None = None,
+        lens: TunedLens | None = None,
         compile: bool = False,
     ) -> None:
         super().__init__(tokenizer, template)
@@ -97,12 +100,12 @@ class TransformersBackend(Prompting):
             )
         self.vocabulary = model.get_output_embeddings().weight.shape[0]
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
-        self.exit_layer = exit_layer
+        self.exit_layer, self.lens = exit_layer, lens
         fused = with_fused_layers if small and dtype in FUSED else lambda model: model
         self.scoring_model = self._forward = fused(self.model)
         self._leaves_early = False
         self._whole = copy(self)
-        cut = self.model if exit_layer is None else first_layers(self.model, exit_layer)
+        cut = self.model if exit_layer is None else first_layers(self.model, exit_layer, lens)
         self._leaves_early = cut is not self.model
         if self._leaves_early:
             self.scoring_model = self._forward = fused(cut)
@@ -113,7 +116,10 @@ class TransformersBackend(Prompting):
     def fingerprint(self) -> str:
         """See `Fingerprinted`: of weights, configuration, tokenizer, template, dtype and exit layer, read once."""
         whole = fingerprint_of(self.model, self.hf_tokenizer, self.template)
-        return f"{whole}-exit-{self.exit_layer}" if self._leaves_early else whole
+        if self.exit_layer is None or not self._leaves_early:
+            return whole
+        left = f"{whole}-exit-{self.exit_layer}"
+        return left if self.lens is None else f"{left}-lens-{self.lens.digest(self.exit_layer)}"
 
     # ------------------------------------------------------------------------------------------ scoring
     def evidence(

@@ -132,19 +132,18 @@ class ExampleMaker:
             _, before, after = SHAPES[0]
         row = Row()
         row.extend([self._bos, *self.encode(before)], 0.0, 0, 0)
-        ids, present, absent = self._context(context_tokens)
+        ids, present, absent = self.context(context_tokens)
         row.extend(ids, -1.0, 0, len(row.ids))
         self._ask(row, length, after, present, absent)
         return row
 
     def _ask(self, row: Row, length: int, after: str, present: list[Fact], absent: list[Fact]) -> None:
         rng, start, block, misses = self._rng, len(row.ids), 0, 0
-        shown = {(fact.family, fact.identity) for fact in present}
         waiting: list[Fact] = []
         while misses < 4:
             absence = not present or rng.random() < ABSENT_SHARE
             waiting = waiting or rng.sample(present, len(present))
-            fact = self._missing(present, absent, shown) if absence else waiting.pop()
+            fact = self.missing(present, absent) if absence else waiting.pop()
             answer = fact and self.answer_ids(fact)
             question = self.encode(after.format(q=rng.choice(fact.questions))) if fact else []
             if not answer or len(row.ids) + len(question) + len(answer) + 1 > length:
@@ -154,8 +153,8 @@ class ExampleMaker:
             row.extend(question, -1.0, block, start)
             row.extend([*answer, self._eos], 1.0, block, start + len(question))
 
-    def _missing(self, present: list[Fact], absent: list[Fact], shown: set[tuple[str, str]]) -> Fact | None:
-        """A fact that the context does not hold: cut off at its edge, or a look-alike, or of any kind."""
+    def missing(self, present: list[Fact], absent: list[Fact]) -> Fact | None:
+        """A fact that the context does not hold: cut off at its edge, or a look-alike, or of any kind; seldom None."""
         rng = self._rng
         draw = rng.random()
         if absent and draw < 0.3:
@@ -164,9 +163,10 @@ class ExampleMaker:
             fact = rng.choice(present).like(rng)
         else:
             fact = self._draw(rng)
+        shown = ((other.family, other.identity) for other in present)
         return None if (fact.family, fact.identity) in shown else fact
 
-    def _context(self, tokens: int) -> tuple[list[int], list[Fact], list[Fact]]:
+    def context(self, tokens: int) -> tuple[list[int], list[Fact], list[Fact]]:
         """Token ids, the facts wholly inside, and facts that are not inside."""
         rng = self._rng
         pieces = 1 if tokens < 150 or rng.random() < 0.4 else rng.randint(2, 4)

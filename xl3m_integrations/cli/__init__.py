@@ -112,6 +112,7 @@ def demo(
     questions: Annotated[int, typer.Option("--questions", help="How many facts to hide and ask for.")] = 5,
     seed: SeedOption = None,
     model: ModelOption = None,
+    exit_layer: ExitOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -119,7 +120,7 @@ def demo(
     from xl3m_integrations import demo as demonstration
 
     seed = random.randrange(2**31) if seed is None else seed
-    xl3m = load_engine(model)
+    xl3m = load_engine(model, exit_layer=exit_layer)
     haystack = demonstration.make_haystack(xl3m, tokens, questions, seed)
     with progress_bar("reading", quiet=as_json) as progress:
         began = time.monotonic()
@@ -225,6 +226,7 @@ def bench(
     measure: MeasureOption = None,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
+    exit_layer: ExitOption = None,
     compile: CompileOption = None,
     shape: Annotated[
         str | None, typer.Option("--shape", help="Time a random model of this shape instead: tiny, 0.5b or 7b.")
@@ -249,6 +251,7 @@ def bench(
         raise SettingError("--lengths, --time-limit and --plots are for --peers; add it, or leave them out.")
     seed = random.randrange(2**31) if seed is None else seed
     settings: dict[str, Any] = {"measure": measure, "device": device, "dtype": dtype, "compile": compile}
+    settings["exit_layer"] = exit_layer
     load = partial(load_engine, model, **settings)
     if peers:
         wanted = str(tokens) if lengths is None else lengths
