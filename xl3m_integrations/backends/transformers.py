@@ -104,7 +104,7 @@ class TransformersBackend(Prompting):
         fused = with_fused_layers if small and dtype in FUSED else lambda model: model
         self.scoring_model = self._forward = fused(self.model)
         self._leaves_early = False
-        self._whole = copy(self)
+        self.whole = copy(self)  # runs all layers
         cut = self.model if exit_layer is None else first_layers(self.model, exit_layer, lens)
         self._leaves_early = cut is not self.model
         if self._leaves_early:
@@ -165,7 +165,7 @@ class TransformersBackend(Prompting):
 
     def _reading(self, measure: Measure) -> TransformersBackend:
         """This backend, or one on the whole model where the measure needs it and scoring leaves early."""
-        return self._whole if measure.needs.all_layers and self._leaves_early else self
+        return self.whole if measure.needs.all_layers and self._leaves_early else self
 
     @cached_property
     def sharing(self) -> Sharing:

@@ -1,6 +1,7 @@
 """The comparison behind `xl3m bench --peers`: what it costs others to go through the text that XL3M selects from.
 
-All read the same text for the same question with the same model in one run. XL3M is timed end to end; the peers that
+All read the same text for the same question with the same model in one run, all but XL3M with all its layers where it
+leaves early. XL3M is timed end to end; the peers that
 take passages get the engine's segments as a gift: the time of cutting them is not counted.
 """
 
@@ -248,6 +249,7 @@ def _settings(xl3m: XL3M, seed: int, repeats: int, time_limit: float) -> dict[st
     return {
         "model": type(backend.model).__name__,
         "parameters": sum(parameter.numel() for parameter in backend.model.parameters()),
+        "exit_layer": backend.exit_layer,
         "window": backend.window,
         "segment_tokens": xl3m.segmenter.segment_tokens,
         "measure": xl3m.measure.name,
@@ -281,7 +283,7 @@ def full_context(case: Case) -> None:
     Raises:
         NotApplicable: The model has no such positions, or memory does not suffice.
     """
-    backend = case.backend
+    backend = case.backend.whole
     prompt = backend.prompt(case.question)
     ids = [*prompt.before, *backend.tokenizer.ids(case.text), *prompt.after]
     config = backend.model.config.get_text_config()

@@ -31,6 +31,7 @@ class Speed:
         row_tokens: Tokens of a full sub-context.
         read_tokens: Tokens read in one pass.
         parameters: Parameters of the model.
+        exit_layer: How many of its layers read the segments, in the bare pass too; None means all.
         measure: The measure that selection used.
         selection_tokens_per_second: Of selection end to end: tokenising, segmenting, scoring, selecting.
         bare_tokens_per_second: Of the model's forward pass alone, rows made beforehand, one position through the head.
@@ -48,6 +49,7 @@ class Speed:
     row_tokens: int
     read_tokens: int
     parameters: int
+    exit_layer: int | None
     measure: str
     selection_tokens_per_second: float
     bare_tokens_per_second: float
@@ -100,6 +102,7 @@ def measure_speed(xl3m: XL3M, tokens: int, repeats: int, seed: int) -> Speed:
         row_tokens=max(length for length, _ in batches),
         read_tokens=read,
         parameters=sum(parameter.numel() for parameter in backend.model.parameters()),
+        exit_layer=backend.exit_layer,
         measure=xl3m.measure.name,
         selection_tokens_per_second=read / median(selecting),
         bare_tokens_per_second=read / median(bare),

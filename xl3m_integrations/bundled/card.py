@@ -152,6 +152,9 @@ on generated documents: facts in many wordings among generated filler and public
 document, questions whose fact is absent keeping their true, unpredictable answer. Layers 0 to 2 start as copy heads;
 see `bundled/model.py`.{note}
 
+`tuned_lens.safetensors` lets the first layers score alone (`exit_layer=`): `python -m xl3m_integrations.bundled.lens`
+fitted it by least squares on questions and passages of the same kinds. It is made anew when the weights change.
+
 Prompt: the chat template in the tokenizer, with the passage, a blank line, `Question: …` as the user's message.
 
 ## Measured

@@ -245,14 +245,16 @@ def bench(
     debug: DebugOption = False,
 ) -> None:
     """Time selection beside the model's bare forward pass on the same rows, its peers, or what the device can do."""
-    if shape is not None and (peers or model is not None):
-        raise SettingError("--shape makes a model of its own and times no peers; leave --model and --peers out.")
+    if shape is not None and (peers or model is not None or exit_layer is not None):
+        raise SettingError(
+            "--shape makes a model of its own, reads it whole and times no peers; leave --model, --exit-layer and "
+            "--peers out."
+        )
     if not peers and (lengths, time_limit, plots) != (None, None, None):
         raise SettingError("--lengths, --time-limit and --plots are for --peers; add it, or leave them out.")
     seed = random.randrange(2**31) if seed is None else seed
     settings: dict[str, Any] = {"measure": measure, "device": device, "dtype": dtype, "compile": compile}
-    settings["exit_layer"] = exit_layer
-    load = partial(load_engine, model, **settings)
+    load = partial(load_engine, model, exit_layer=exit_layer, **settings)
     if peers:
         wanted = str(tokens) if lengths is None else lengths
         limit = 60.0 if time_limit is None else time_limit

@@ -31,7 +31,7 @@ MeasureOption = Annotated[
 ]
 SegmentOption = Annotated[int | None, typer.Option("--segment-tokens", help="Length of a segment in tokens.")]
 ExitOption = Annotated[
-    int | None, typer.Option("--exit-layer", help="Score from so many of the model's layers; faster, finds less.")
+    int | None, typer.Option("--exit-layer", help="Score from so many of the model's layers; faster.")
 ]
 CompileOption = Annotated[
     bool | None, typer.Option("--compile", help="torch.compile the model: faster, for long texts.", show_default=False)

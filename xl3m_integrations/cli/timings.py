@@ -39,7 +39,8 @@ def _show_speed(found: Speed, seed: int) -> None:
     table.add_column("what")
     table.add_column("tokens/s", justify="right")
     table.add_row(f"selection ({found.measure}), end to end", f"{found.selection_tokens_per_second:,.0f}")
-    table.add_row(f"bare forward pass, {found.parameters:,} parameters", f"{found.bare_tokens_per_second:,.0f}")
+    layers = "" if found.exit_layer is None else f", first {found.exit_layer} layers"
+    table.add_row(f"bare forward pass, {found.parameters:,} parameters{layers}", f"{found.bare_tokens_per_second:,.0f}")
     table.add_row("document tokens selected from", f"{found.document_tokens_per_second:,.0f}")
     out.print(table)
     spread = f"{min(found.ratios):.2f} to {max(found.ratios):.2f} over {len(found.ratios)} repeats"

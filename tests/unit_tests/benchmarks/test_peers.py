@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 from command_line import run, run_json
-from models import make_backend, make_model
+from models import make_backend, make_model, shared_tokenizer
 
 from xl3m_integrations import XL3M, Entropy, SettingError
 from xl3m_integrations.benchmarks import peers
-from xl3m_integrations.benchmarks.peers import PEERS, Case, Comparison, Peer, compare, plain_loop
+from xl3m_integrations.benchmarks.peers import PEERS, Case, Comparison, Peer, compare, full_context, plain_loop
 from xl3m_integrations.evaluation import rankers
 
 INSTALLED = {peer.name for peer in PEERS if peer.needs is None or find_spec(peer.needs[0])}
@@ -65,6 +65,18 @@ def test_the_plain_loop_finds_the_entropies_that_the_engine_finds(xl3m: XL3M):
     case = Case.of(xl3m, 1_000, seed=3)
     selected = xl3m.select(case.text, case.question, measure=Entropy())
     assert [-entropy for entropy in plain_loop(case)] == pytest.approx(list(selected.scores), abs=1e-4)
+
+
+def test_where_selection_leaves_early_the_peers_still_run_all_layers():
+    model, runs = make_model(), []
+    xl3m = XL3M.from_pretrained(model=model, tokenizer=shared_tokenizer(), exit_layer=1)
+    model.model.layers[-1].register_forward_hook(lambda *given: runs.append(1))
+    case = Case.of(xl3m, 1_000, seed=3)
+    for read in (full_context, plain_loop):
+        runs.clear()
+        read(case)
+        assert runs
+    assert compare(xl3m, [1_000], seed=3).settings["exit_layer"] == 1
 
 
 def test_longer_lengths_are_left_out_by_the_way_a_cost_grows(xl3m: XL3M, monkeypatch: pytest.MonkeyPatch):

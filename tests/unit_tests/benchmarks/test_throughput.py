@@ -99,8 +99,9 @@ def test_as_json_and_for_people():
         (["tiny", "--tokens", "10"], "tokens is 10"),
         (["tiny", "--measure", "vibes"], "Unknown measure 'vibes'"),
         (["tiny", "--device", "abacus"], "device is 'abacus'"),
-        (["tiny", "--model", "m"], "leave --model and --peers out"),
-        (["tiny", "--peers"], "leave --model and --peers out"),
+        (["tiny", "--model", "m"], "leave --model, --exit-layer and --peers out"),
+        (["tiny", "--exit-layer", "1"], "leave --model, --exit-layer and --peers out"),
+        (["tiny", "--peers"], "leave --model, --exit-layer and --peers out"),
         (["tiny", "--plots", "p"], "are for --peers"),
     ],
 )

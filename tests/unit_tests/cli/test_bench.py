@@ -13,7 +13,7 @@ from xl3m_integrations import XL3M
 from xl3m_integrations.demo import make_haystack
 
 BENCH_KEYS = {
-    "tokens", "rows", "row_tokens", "read_tokens", "parameters", "measure", "selection_tokens_per_second",
+    "tokens", "rows", "row_tokens", "read_tokens", "parameters", "exit_layer", "measure", "selection_tokens_per_second",
     "bare_tokens_per_second", "document_tokens_per_second", "ratio", "ratios",
     "asked_again", "kept", "many_cost", "seed",
 }  # fmt: skip
@@ -25,7 +25,7 @@ def test_bench_as_json(model: str):
     assert len(body["ratios"]) == 2
     assert min(body["ratios"]) <= body["ratio"] <= max(body["ratios"])
     assert body["asked_again"] > 0 and body["many_cost"] > 0 and body["kept"] == 1
-    assert (body["seed"], body["measure"]) == (4, "blend")
+    assert (body["seed"], body["measure"], body["exit_layer"]) == (4, "blend", None)
     xl3m = XL3M.from_pretrained(model)
     haystack = make_haystack(xl3m, 1_000, 16, seed=4)
     overheads = sorted(xl3m.scorer.overhead(fact.question) for _, fact in haystack.needles)
@@ -44,6 +44,16 @@ def test_bench_for_people(model: str):
     assert "selection (entropy)" in result.stdout
     assert "selection / bare" in result.stdout
     assert "the next question of an index" in result.stdout and "16 questions in one pass" in result.stdout
+
+
+def test_bench_of_the_first_layers(model: str):
+    result = run("bench", "--tokens", "1000", "--repeats", "1", "--exit-layer", "1", "--model", model)
+    assert result.exit_code == 0, result.output
+    assert "parameters, first 1 layers" in " ".join(result.stdout.split())
+    assert (
+        run_json("bench", "--tokens", "1000", "--repeats", "1", "--exit-layer", "1", "--model", model)["exit_layer"]
+        == 1
+    )
 
 
 def test_bench_says_how_much_an_index_could_keep(model: str, monkeypatch: pytest.MonkeyPatch):

@@ -48,6 +48,13 @@ def test_a_demo_without_seed_draws_one_and_tells_it(model: str):
     assert steady(run_json(*arguments, "--seed", str(drawn["seed"]))) == steady(drawn)
 
 
+def test_a_demo_with_the_first_layers(model: str):
+    arguments = ("demo", "--tokens", "1000", "--questions", "2", "--seed", "5", "--model", model)
+    whole, early = run_json(*arguments), run_json(*arguments, "--exit-layer", "1")
+    assert [one["question"] for one in early["questions"]] == [one["question"] for one in whole["questions"]]
+    assert run(*arguments, "--exit-layer", "0").exit_code == 2
+
+
 def test_a_demo_for_people(model: str):
     result = run("demo", "--tokens", "1000", "--questions", "2", "--seed", "5", "--model", model)
     assert result.exit_code == 0, result.output
