@@ -33,7 +33,8 @@ PAIRS_TOGETHER = 1_024  # examples that are sorted by length together
 def fit_lens(xl3m: XL3M, examples: Iterable[tuple[str, str]], layers: Iterable[int] | None = None) -> TunedLens:
     """Fit a lens on a model, with one pass over some examples.
 
-    Work: a forward pass over the examples, and 4 x hidden^2 FLOP for each layer and token of a question.
+    Work: a forward pass over the examples, and 4 x hidden^2 FLOP for each layer and token of a question. Memory: 16 x
+    hidden^2 bytes a layer.
 
     Args:
         xl3m: An engine on a local model.

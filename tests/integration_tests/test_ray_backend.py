@@ -16,7 +16,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from xl3m_integrations import XL3M, InputError, ModelLoadError, ScoringError, Segment, SettingError
+from xl3m_integrations import XL3M, InputError, ModelLoadError, ScoringError, Segment, SettingError, fit_lens
 from xl3m_integrations.bundled import MODEL_FOLDER, corpus
 from xl3m_integrations.cli import app
 
@@ -80,9 +80,15 @@ def test_one_replica_gives_them_too(serial: XL3M):
     one.scorer.close()
 
 
-def test_replicas_that_leave_the_model_early_give_them_too(serial: XL3M):
-    here = XL3M.default(**SETTINGS, exit_layer=2)
-    there = XL3M.from_pretrained(MODEL_FOLDER, backend="ray", **SETTINGS, exit_layer=2)
+@pytest.mark.parametrize("own_lens", [False, True])
+def test_replicas_that_leave_the_model_early_give_them_too(serial: XL3M, tmp_path: Path, own_lens: bool):
+    settings = {**SETTINGS, "exit_layer": 2}
+    if own_lens:
+        passages = (TEXT[start : start + 300] for start in range(0, 9_000, 300))
+        settings["lens"] = tmp_path / "lens.safetensors"
+        fit_lens(serial, ((FACT.question, passage) for passage in passages)).save(settings["lens"])
+    here = XL3M.default(**settings)
+    there = XL3M.from_pretrained(MODEL_FOLDER, backend="ray", **settings)
     assert alone(there).scores == alone(here).scores != alone(serial).scores
     assert there.select(TEXT, FACT.question).settings["exit_layer"] == 2
     assert there.scorer.fingerprint == here.scorer.fingerprint != serial.scorer.fingerprint

@@ -103,10 +103,13 @@ def _openai(
     return OpenAIBackend(str(name), load_tokenizer(name if tokenizer is None else tokenizer), **settings)
 
 
-def _ray(name: str | Path | None, **settings: Any) -> Any:
+def _ray(name: str | Path | None, *, exit_layer: int | None = None, lens: Any = None, **settings: Any) -> Any:
     from xl3m_integrations.backends.ray import RayBackend
+    from xl3m_integrations.backends.tuned_lens import lens_for
     from xl3m_integrations.errors import SettingError
 
     if name is None:
         raise SettingError("backend='ray' needs a hub id or a folder that every machine sees: each loads its own copy.")
-    return RayBackend(name, **settings)
+    if lens is not None:  # a file that this machine sees
+        settings["lens"] = lens_for(exit_layer, lens, name)
+    return RayBackend(name, exit_layer=exit_layer, **settings)

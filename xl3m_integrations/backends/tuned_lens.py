@@ -24,7 +24,7 @@ FILE = "tuned_lens.safetensors"
 SAMPLE = 256  # numbers of the embeddings, by which a lens knows its model
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class TunedLens:
     """Translators for some layers of one model; see `fit_lens`.
 
