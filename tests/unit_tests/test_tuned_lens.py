@@ -268,6 +268,12 @@ def test_files_that_are_no_lens(content: bytes | str | None, tmp_path: Path):
         engine(exit_layer=1, lens=file)
 
 
+def test_a_place_that_cannot_be_written_to(tmp_path: Path):
+    with pytest.raises(SettingError, match=r"lens cannot be written to .*nowhere.*name another file"):
+        lens_of().save(tmp_path / "nowhere" / "own.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_server_has_no_layers():
     with pytest.raises(SettingError, match="needs the model's layers, which a server does not show"):
         XL3M.from_pretrained("m", backend="openai", base_url="http://localhost:1", tokenizer=make_tokenizer(), lens="a")

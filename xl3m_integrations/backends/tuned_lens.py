@@ -41,11 +41,17 @@ class TunedLens:
 
         Args:
             path: The file, or the folder to write a file of that name in.
+
+        Raises:
+            SettingError: It cannot be written there.
         """
         file = _file(path)
         tensors = {f"layers.{layer}": translator.contiguous() for layer, translator in self.translators.items()}
-        with replacing(file) as beside:
-            save_file({**tensors, "embeddings": self.embeddings}, beside)
+        try:
+            with replacing(file) as beside:
+                save_file({**tensors, "embeddings": self.embeddings}, beside)
+        except (OSError, SafetensorError) as error:
+            raise SettingError(f"The lens cannot be written to {str(file)!r}: {error}; name another file.") from error
 
     @classmethod
     def load(cls, path: str | Path) -> TunedLens:
@@ -82,7 +88,7 @@ class TunedLens:
         """
         if number not in self.translators:
             known = ", ".join(map(str, sorted(self.translators)))
-            raise SettingError(f"lens: it has no translator behind layer {number}, only behind {known}; fit it for it.")
+            raise SettingError(f"lens: it has no translator behind layer {number}, only behind {known}; fit one.")
         sample = sample_of(model)
         scale = sample.abs().max()
         if sample.shape != self.embeddings.shape or (sample - self.embeddings).abs().max() > 0.01 * scale:
