@@ -61,7 +61,7 @@ def test_a_streamed_document_is_read_once_and_as_it_is_needed(xl3m: XL3M):
 
 
 @pytest.mark.usefixtures("unhurried")
-def test_a_large_model_tells_of_its_progress_after_little_work(monkeypatch: pytest.MonkeyPatch):
+def test_a_large_model_tells_of_its_progress_after_less_work(monkeypatch: pytest.MonkeyPatch):
     class Stop(Exception):
         pass
 
@@ -84,4 +84,4 @@ def test_a_large_model_tells_of_its_progress_after_little_work(monkeypatch: pyte
 
     small = read_before_the_first_report()
     monkeypatch.setattr(transformers, "LARGE", 1)
-    assert read_before_the_first_report() < small / 4
+    assert read_before_the_first_report() < 2 / 3 * small
