@@ -103,6 +103,22 @@ def make_model(architecture: str = "llama", *, seed: int = 0, vocabulary: int = 
     return model.float().eval()
 
 
+DEPTH = 3
+
+
+@cache
+def deep_model(architecture: str = "llama") -> Any:
+    """One of `DEPTH` layers, so that some can be left out."""
+    return make_model(architecture, **{"n_layer" if architecture == "gpt2" else "num_hidden_layers": DEPTH})
+
+
+def final_norm(model: Any) -> torch.nn.Module:
+    """The norm behind its last layer."""
+    names = ("norm", "ln_f", "final_layer_norm", "final_layernorm")  # what the architectures of the suite call it
+    (norm,) = (module for name, module in model.base_model.named_children() if name in names)
+    return norm
+
+
 EVIDENCE = 1e-4  # nats, of what scores are made from, in float32
 ROUNDING = 1e-4  # of scores from float32
 TIE = 1e-5  # scores that differ by less may change places

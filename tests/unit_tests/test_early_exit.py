@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from models import ARCHITECTURES, QUESTION, ROUNDING, WINDOW, make_model, shared_tokenizer, text_of
+from models import (
+    ARCHITECTURES,
+    DEPTH,
+    QUESTION,
+    ROUNDING,
+    WINDOW,
+    deep_model,
+    final_norm,
+    make_model,
+    shared_tokenizer,
+    text_of,
+)
 from torch import nn
 
 from xl3m_integrations import XL3M, SettingError
@@ -18,19 +28,12 @@ from xl3m_integrations.backends.early_exit import first_layers
 from xl3m_integrations.backends.shared_pass import Sharing
 from xl3m_integrations.certainty import Blend, SecondLook
 
-DEPTH = 3
 QUESTIONS = [QUESTION, "Who?", "And why did the ferry leave so early?"]
 TEXT = text_of(1_500, seed=1)
-NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm")  # what the architectures of the suite call it
-
-
-@cache
-def deep(architecture: str = "llama") -> Any:
-    return make_model(architecture, **{"n_layer" if architecture == "gpt2" else "num_hidden_layers": DEPTH})
 
 
 def engine(architecture: str = "llama", **settings: Any) -> XL3M:
-    return XL3M.from_pretrained(model=deep(architecture), tokenizer=shared_tokenizer(), **settings)
+    return XL3M.from_pretrained(model=deep_model(architecture), tokenizer=shared_tokenizer(), **settings)
 
 
 def ids_of(rows: int = 2, tokens: int = 40) -> torch.Tensor:
@@ -42,8 +45,7 @@ def logit_lens(model: Any, ids: torch.Tensor, layers: int) -> torch.Tensor:
     """From the hidden states that transformers gives."""
     reference = deepcopy(model)  # which hangs hooks on what it is asked of
     hidden = reference(ids, output_hidden_states=True).hidden_states[layers]
-    (norm,) = (module for name, module in reference.base_model.named_children() if name in NORMS)
-    return reference.get_output_embeddings()(hidden if layers == DEPTH else norm(hidden))
+    return reference.get_output_embeddings()(hidden if layers == DEPTH else final_norm(reference)(hidden))
 
 
 @pytest.mark.parametrize("layers", range(1, DEPTH + 1))
@@ -51,7 +53,7 @@ def logit_lens(model: Any, ids: torch.Tensor, layers: int) -> torch.Tensor:
 class TestEveryArchitecture:
     @torch.no_grad()
     def test_equals_hidden_states_through_norm_and_head(self, architecture: str, layers: int):
-        model, ids = deep(architecture), ids_of()
+        model, ids = deep_model(architecture), ids_of()
         expected = logit_lens(model, ids, layers)
         torch.testing.assert_close(first_layers(model, layers)(ids).logits, expected)
         whole = model(ids).logits
@@ -141,7 +143,7 @@ def test_files_of_keys_and_values_are_kept_apart(tmp_path: Path):
 
 def test_layers_that_do_not_score_are_part_of_the_fingerprint():
     """The second look reads with them."""
-    model = deepcopy(deep())
+    model = deepcopy(deep_model())
     with torch.no_grad():
         model.model.layers[-1].mlp.down_proj.weight[0, 0] += 1
     other = XL3M.from_pretrained(model=model, tokenizer=shared_tokenizer(), exit_layer=1)
@@ -161,14 +163,14 @@ def test_numbers_out_of_range(layers: Any):
 
 
 def test_a_model_whose_layers_cannot_be_found():
-    model = deepcopy(deep())
+    model = deepcopy(deep_model())
     model.model.layers = nn.Sequential(*model.model.layers)
     with pytest.raises(SettingError, match=r"LlamaForCausalLM cannot be left .*0 lists of 3 modules.*leave it out"):
         first_layers(model, 1)
 
 
 def test_a_model_with_two_lists_that_could_be_its_layers():
-    model = deepcopy(deep())
+    model = deepcopy(deep_model())
     model.extra = nn.ModuleList(nn.Linear(1, 1) for _ in range(DEPTH))
     with pytest.raises(SettingError, match=r"2 lists of 3 modules"):
         first_layers(model, 1)
@@ -176,25 +178,25 @@ def test_a_model_with_two_lists_that_could_be_its_layers():
 
 def test_a_model_that_runs_its_layers_in_a_way_of_its_own():
     """A forward method bound to the model itself, as some tools set it, would run all layers whatever is cut."""
-    model = deepcopy(deep())
+    model = deepcopy(deep_model())
     model.forward = model.forward
     with pytest.raises(SettingError, match="cut after 1 it runs 3 "):
         first_layers(model, 1)
 
 
 def test_compiled_models_are_refused_or_cut_and_left_as_they_were():
-    compiled = torch.compile(deepcopy(deep()), backend="eager")
+    compiled = torch.compile(deepcopy(deep_model()), backend="eager")
     modules = dict(compiled.named_modules())
     with pytest.raises(SettingError, match="cannot be left after some of its layers"):
         first_layers(compiled, 1)
     assert dict(compiled.named_modules()) == modules
-    in_place = deepcopy(deep())
+    in_place = deepcopy(deep_model())
     in_place.compile(backend="eager")
-    torch.testing.assert_close(first_layers(in_place, 1)(ids_of()).logits, logit_lens(deep(), ids_of(), 1))
+    torch.testing.assert_close(first_layers(in_place, 1)(ids_of()).logits, logit_lens(deep_model(), ids_of(), 1))
 
 
 def test_a_model_that_fails_without_the_others():
-    model = deepcopy(deep())
+    model = deepcopy(deep_model())
 
     def forward(self: Any, **kwargs: Any) -> Any:
         return self.model.layers[DEPTH - 1]
@@ -211,7 +213,7 @@ def test_a_server_has_no_layers():
 
 
 def test_a_replica_leaves_early_too(tmp_path: Path):
-    deep().save_pretrained(tmp_path)
+    deep_model().save_pretrained(tmp_path)
     shared_tokenizer().save_pretrained(tmp_path)
     settings = {"exit_layer": 1, "dtype": "float32", "device": "cpu", "window": WINDOW}
     here = XL3M.from_pretrained(tmp_path, **settings).scorer

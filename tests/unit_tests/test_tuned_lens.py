@@ -10,7 +10,18 @@ from typing import Any
 
 import pytest
 import torch
-from models import ARCHITECTURES, QUESTION, WINDOW, make_model, make_tokenizer, shared_tokenizer, text_of
+from models import (
+    ARCHITECTURES,
+    DEPTH,
+    QUESTION,
+    WINDOW,
+    deep_model,
+    final_norm,
+    make_model,
+    make_tokenizer,
+    shared_tokenizer,
+    text_of,
+)
 from torch import nn
 
 from xl3m_integrations import XL3M, InputError, SettingError, TunedLens, fit_lens
@@ -20,20 +31,13 @@ from xl3m_integrations.backends.early_exit import first_layers, layers_of
 from xl3m_integrations.backends.tuned_lens import FILE, Translated
 from xl3m_integrations.lens_fitting import RIDGE
 
-DEPTH = 3
 QUESTIONS = [QUESTION, "Who?", "And why did the ferry leave so early?"]
 TEXT = text_of(1_500, seed=1)
 EXAMPLES = [(QUESTIONS[seed % 3], text_of(150 + 4 * seed, seed)) for seed in range(30)]
-NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm")  # what the architectures of the suite call it
-
-
-@cache
-def deep(architecture: str = "llama") -> Any:
-    return make_model(architecture, **{"n_layer" if architecture == "gpt2" else "num_hidden_layers": DEPTH})
 
 
 def engine(architecture: str = "llama", **settings: Any) -> XL3M:
-    return XL3M.from_pretrained(model=deep(architecture), tokenizer=shared_tokenizer(), **settings)
+    return XL3M.from_pretrained(model=deep_model(architecture), tokenizer=shared_tokenizer(), **settings)
 
 
 @cache
@@ -45,14 +49,9 @@ def lens_of(architecture: str = "llama") -> TunedLens:
 def states(model: Any, ids: torch.Tensor) -> list[torch.Tensor]:
     """What each layer gives, the last one before the final norm: from transformers' own hidden states and a hook."""
     reference, before_norm = deepcopy(model), []
-    _norm(reference).register_forward_pre_hook(lambda module, given: before_norm.append(given[0]))
+    final_norm(reference).register_forward_pre_hook(lambda module, given: before_norm.append(given[0]))
     hidden = reference(ids, output_hidden_states=True).hidden_states
     return [*hidden[1:DEPTH], before_norm[-1]]
-
-
-def _norm(model: Any) -> nn.Module:
-    (norm,) = (module for name, module in model.base_model.named_children() if name in NORMS)
-    return norm
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -65,7 +64,7 @@ class TestEveryArchitecture:
             prompt = scorer.prompt(question)
             ids = torch.tensor([[*prompt.before, *scorer.tokenizer.ids(passage), *prompt.after]])
             looked_at = len(prompt.after) - prompt.question.start + 1
-            of_layers = [each[0, -looked_at:].double() for each in states(deep(architecture), ids)]
+            of_layers = [each[0, -looked_at:].double() for each in states(deep_model(architecture), ids)]
             targets.append(of_layers[-1] / of_layers[-1].square().mean(-1, keepdim=True).sqrt())
             for layer, rows in inputs.items():
                 rows.append(torch.cat([of_layers[layer - 1], torch.ones(looked_at, 1)], 1))
@@ -81,11 +80,11 @@ class TestEveryArchitecture:
     @pytest.mark.parametrize("layers", range(1, DEPTH))
     @torch.no_grad()
     def test_scoring_reads_the_translation_through_norm_and_head(self, architecture: str, layers: int):
-        model, lens = deep(architecture), lens_of(architecture)
+        model, lens = deep_model(architecture), lens_of(architecture)
         ids = torch.randint(3, 600, (2, 40), generator=torch.Generator().manual_seed(1))
         translator = lens.translators[layers]
         translated = states(model, ids)[layers - 1] @ translator[:-1] + translator[-1]
-        expected = model.get_output_embeddings()(_norm(model)(translated))
+        expected = model.get_output_embeddings()(final_norm(model)(translated))
         torch.testing.assert_close(first_layers(model, layers, lens)(ids).logits, expected, rtol=1e-4, atol=1e-3)
         assert (first_layers(model, layers)(ids).logits - expected).abs().max() > 0.1
 
@@ -155,7 +154,7 @@ def test_it_comes_back_from_its_file(tmp_path: Path):
 
 
 def test_the_one_in_the_models_folder_is_taken_for_the_layers_that_it_has(tmp_path: Path):
-    deep().save_pretrained(tmp_path)
+    deep_model().save_pretrained(tmp_path)
     shared_tokenizer().save_pretrained(tmp_path)
     settings = {"dtype": "float32", "device": "cpu", "window": WINDOW}
     whole, without = (XL3M.from_pretrained(tmp_path, exit_layer=layers, **settings) for layers in (None, 1))
@@ -215,7 +214,7 @@ def test_no_examples():
 def test_an_example_that_does_not_fit_the_window_leaves_no_hooks_behind():
     with pytest.raises(InputError, match=rf"tokens, template included, but the model's window is {WINDOW} tokens"):
         fit_lens(engine(), [(QUESTION, text_of(4_000))])
-    assert not any(module._forward_hooks for module in deep().modules())
+    assert not any(module._forward_hooks for module in deep_model().modules())
 
 
 def test_a_scorer_without_layers():
@@ -239,7 +238,7 @@ def test_a_lens_of_another_model():
 
 
 def test_the_same_model_in_other_numbers_is_the_same():
-    half = deepcopy(deep()).bfloat16()
+    half = deepcopy(deep_model()).bfloat16()
     xl3m = XL3M.from_pretrained(model=half, tokenizer=shared_tokenizer(), exit_layer=1, lens=lens_of())
     assert xl3m.scorer.scoring_model(torch.arange(3, 9)[None]).logits.dtype == torch.bfloat16
 
