@@ -36,8 +36,6 @@ _LAZY = {
     "XL3M": "engine",
     "AdaptiveGap": "selection",
     "BM25": "prefilter",
-    "TunedLens": "backends.tuned_lens",
-    "fit_lens": "lens_fitting",
     "Budget": "selection",
     "TopK": "selection",
     "AnswerEntropy": "certainty",
@@ -45,6 +43,8 @@ _LAZY = {
     "Entropy": "certainty",
     "Measure": "certainty",
     "QuestionLikelihood": "certainty",
+    "TunedLens": "backends.tuned_lens",
+    "fit_lens": "lens_fitting",
 }
 
 __all__ = [

@@ -31,7 +31,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from xl3m_integrations import Selection
+from xl3m_integrations import XL3M, Selection
 from xl3m_integrations.backends.transformers import TransformersBackend
 from xl3m_integrations.bundled import corpus
 from xl3m_integrations.bundled.tokenizer import BOS, EOS, PAD, train_tokenizer
@@ -110,6 +110,11 @@ DEPTH = 3
 def deep_model(architecture: str = "llama") -> Any:
     """One of `DEPTH` layers, so that some can be left out."""
     return make_model(architecture, **{"n_layer" if architecture == "gpt2" else "num_hidden_layers": DEPTH})
+
+
+def deep_engine(architecture: str = "llama", **settings: Any) -> XL3M:
+    """An engine on it."""
+    return XL3M.from_pretrained(model=deep_model(architecture), tokenizer=shared_tokenizer(), **settings)
 
 
 def final_norm(model: Any) -> torch.nn.Module:

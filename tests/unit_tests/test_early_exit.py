@@ -14,6 +14,7 @@ from models import (
     QUESTION,
     ROUNDING,
     WINDOW,
+    deep_engine,
     deep_model,
     final_norm,
     make_model,
@@ -30,10 +31,6 @@ from xl3m_integrations.certainty import Blend, SecondLook
 
 QUESTIONS = [QUESTION, "Who?", "And why did the ferry leave so early?"]
 TEXT = text_of(1_500, seed=1)
-
-
-def engine(architecture: str = "llama", **settings: Any) -> XL3M:
-    return XL3M.from_pretrained(model=deep_model(architecture), tokenizer=shared_tokenizer(), **settings)
 
 
 def ids_of(rows: int = 2, tokens: int = 40) -> torch.Tensor:
@@ -64,7 +61,7 @@ class TestEveryArchitecture:
 
     def test_kept_and_shared_equal_plain(self, architecture: str, layers: int):
         """The keys and values of an index are those of the first layers; a second look reads the whole model's."""
-        xl3m = engine(architecture, exit_layer=layers)
+        xl3m = deep_engine(architecture, exit_layer=layers)
         assert xl3m.scorer.sharing is Sharing.PACKS
         index = xl3m.index(TEXT)
         plain = [xl3m.select(TEXT, question, top_k=99) for question in QUESTIONS]
@@ -103,13 +100,13 @@ def test_hidden_states_can_still_be_had_of_the_callers_model():
 
 # ---------------------------------------------------------------------------------------------- what stays whole
 def test_all_layers_are_the_same_as_none():
-    plain, whole = engine(), engine(exit_layer=DEPTH)
+    plain, whole = deep_engine(), deep_engine(exit_layer=DEPTH)
     assert whole.select(TEXT, QUESTIONS[0], top_k=9).scores == plain.select(TEXT, QUESTIONS[0], top_k=9).scores
     assert whole.scorer.fingerprint == plain.scorer.fingerprint
 
 
 def test_the_reader_and_the_second_look_use_all_layers():
-    plain, early = engine(), engine(exit_layer=1)
+    plain, early = deep_engine(), deep_engine(exit_layer=1)
     context = text_of(200)
     assert early.answer(context, QUESTIONS[0]).text == plain.answer(context, QUESTIONS[0]).text
     all_sentences = Blend(second=SecondLook(segments=64))
@@ -125,7 +122,7 @@ def test_the_reader_and_the_second_look_use_all_layers():
 
 
 def test_another_exit_is_another_fingerprint_and_a_journal_keeps_them_apart(tmp_path: Path):
-    engines = [engine(exit_layer=layers) for layers in (None, 1, 2)]
+    engines = [deep_engine(exit_layer=layers) for layers in (None, 1, 2)]
     assert len({xl3m.scorer.fingerprint for xl3m in engines}) == 3
     for xl3m in engines:
         alone = xl3m.select(TEXT, QUESTIONS[0], top_k=9)
@@ -136,7 +133,7 @@ def test_another_exit_is_another_fingerprint_and_a_journal_keeps_them_apart(tmp_
 
 def test_files_of_keys_and_values_are_kept_apart(tmp_path: Path):
     for layers in (None, 1, 2, 1):
-        xl3m = engine(exit_layer=layers)
+        xl3m = deep_engine(exit_layer=layers)
         found = xl3m.index(TEXT, cache_bytes=0, cache_dir=tmp_path).select(QUESTIONS[0], top_k=9)
         assert found.scores == pytest.approx(xl3m.select(TEXT, QUESTIONS[0], top_k=9).scores, abs=1e-4)
 
@@ -147,19 +144,19 @@ def test_layers_that_do_not_score_are_part_of_the_fingerprint():
     with torch.no_grad():
         model.model.layers[-1].mlp.down_proj.weight[0, 0] += 1
     other = XL3M.from_pretrained(model=model, tokenizer=shared_tokenizer(), exit_layer=1)
-    assert other.scorer.fingerprint != engine(exit_layer=1).scorer.fingerprint
+    assert other.scorer.fingerprint != deep_engine(exit_layer=1).scorer.fingerprint
 
 
 def test_the_selection_says_so():
-    assert engine(exit_layer=2).select(TEXT, QUESTIONS[0], top_k=1).settings["exit_layer"] == 2
-    assert "exit_layer" not in engine().select(TEXT, QUESTIONS[0], top_k=1).settings
+    assert deep_engine(exit_layer=2).select(TEXT, QUESTIONS[0], top_k=1).settings["exit_layer"] == 2
+    assert "exit_layer" not in deep_engine().select(TEXT, QUESTIONS[0], top_k=1).settings
 
 
 # ---------------------------------------------------------------------------------------------- what is refused
 @pytest.mark.parametrize("layers", [0, -1, DEPTH + 1, 1.5, True, "2"])
 def test_numbers_out_of_range(layers: Any):
     with pytest.raises(SettingError, match=f"exit_layer is {layers!r}; choose 1 to {DEPTH}"):
-        engine(exit_layer=layers)
+        deep_engine(exit_layer=layers)
 
 
 def test_a_model_whose_layers_cannot_be_found():

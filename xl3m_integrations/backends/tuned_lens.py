@@ -92,7 +92,10 @@ class TunedLens:
         sample = sample_of(model)
         scale = sample.abs().max()
         if sample.shape != self.embeddings.shape or (sample - self.embeddings).abs().max() > 0.01 * scale:
-            raise SettingError(f"lens: it was fitted on another model than this {type(model).__name__}; fit one on it.")
+            raise SettingError(
+                f"lens: it was fitted on another model than this {type(model).__name__}; fit one on it, or leave it "
+                f"out: where it was found in the model's folder, remove {FILE}."
+            )
         return Translated(layer, self.translators[number].to(model.device, model.dtype))
 
 
@@ -140,9 +143,9 @@ def lens_for(exit_layer: int | None, lens: TunedLens | str | Path | None, name: 
         if exit_layer is None:
             raise SettingError("lens is given without exit_layer; say after how many layers it is looked through.")
         return lens if isinstance(lens, TunedLens) else TunedLens.load(lens)
-    if exit_layer is None or name is None or not _file(name).is_file() or not Path(name).is_dir():
+    if exit_layer is None or name is None or not (file := Path(name) / FILE).is_file():
         return None
-    found = TunedLens.load(name)
+    found = TunedLens.load(file)
     return found if exit_layer in found.translators else None
 
 

@@ -1,8 +1,8 @@
 """The comparison behind `xl3m bench --peers`: what it costs others to go through the text that XL3M selects from.
 
-All read the same text for the same question with the same model in one run, all but XL3M with all its layers where it
-leaves early. XL3M is timed end to end; the peers that
-take passages get the engine's segments as a gift: the time of cutting them is not counted.
+All read the same text for the same question with the same model in one run; where XL3M leaves the model early, the
+others run all its layers. XL3M is timed end to end; the peers that take passages get the engine's segments as a gift:
+the time of cutting them is not counted.
 """
 
 from __future__ import annotations

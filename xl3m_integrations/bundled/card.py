@@ -153,7 +153,7 @@ document, questions whose fact is absent keeping their true, unpredictable answe
 see `bundled/model.py`.{note}
 
 `tuned_lens.safetensors` lets the first layers score alone (`exit_layer=`): `python -m xl3m_integrations.bundled.lens`
-fitted it by least squares on questions and passages of the same kinds. It is made anew when the weights change.
+fitted it by least squares on questions and passages of the same kinds. Other weights need another one.
 
 Prompt: the chat template in the tokenizer, with the passage, a blank line, `Question: …` as the user's message.
 
