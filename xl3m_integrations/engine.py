@@ -24,10 +24,10 @@ from xl3m_integrations.documents import Document, Prepared, Text
 from xl3m_integrations.errors import InputError, SettingError
 from xl3m_integrations.hops import score_hops
 from xl3m_integrations.prompts import require_question, stop_strings
-from xl3m_integrations.scoring import score
+from xl3m_integrations.scoring import Scored, score
 from xl3m_integrations.segmentation import Segmenter
 from xl3m_integrations.selection import AdaptiveGap, Selector
-from xl3m_integrations.types import Answer, Certainty, KeyContext, Selection
+from xl3m_integrations.types import Answer, Certainty, KeyContext, ScoredSegment, Selection
 
 if TYPE_CHECKING:
     import torch
@@ -270,27 +270,7 @@ class XL3M:
         if prefilter is not None:
             settings["prefilter"] = getattr(prefilter, "__name__", repr(prefilter))
         return [
-            [
-                Selection(
-                    question=question,
-                    measure=chosen.name,
-                    segments=kept,
-                    key_context=assemble(kept, document.slice, certainty=scored.certainty),
-                    scores=scored.scores(number),
-                    tokens=scored.tokens(number),
-                    characters=document.characters or 0,
-                    seconds=scored.seconds,
-                    lead=scored.lead,
-                    exact=getattr(chosen, "exact", True),
-                    covered_mass=scored.mean("covered_mass", 1.0),
-                    reused=scored.reused(number),
-                    table=scored.table(number),
-                    settings=settings,
-                )
-                for number, (document, kept) in enumerate(
-                    zip(documents, scored.keep(selector, first, last), strict=True)
-                )
-            ]
+            _selections(question, scored, documents, scored.keep(selector, first, last), chosen, settings)
             for question, scored in zip(asked, found, strict=True)
         ]
 
@@ -536,6 +516,36 @@ def _listed(questions: Iterable[str]) -> list[str]:
     if isinstance(questions, str):
         raise InputError("questions is one string; pass a list of questions, or ask one with select() or answer().")
     return list(questions)
+
+
+def _selections(
+    question: str,
+    scored: Scored,
+    documents: Sequence[Document],
+    kept: Sequence[tuple[ScoredSegment, ...]],
+    measure: Measure,
+    settings: dict[str, str | int],
+) -> list[Selection]:
+    """What is known of each document, and which of its segments are kept."""
+    return [
+        Selection(
+            question=question,
+            measure=measure.name,
+            segments=own,
+            key_context=assemble(own, document.slice, certainty=scored.certainty),
+            scores=scored.scores(number),
+            tokens=scored.tokens(number),
+            characters=document.characters or 0,
+            seconds=scored.seconds,
+            lead=scored.lead,
+            exact=getattr(measure, "exact", True),
+            covered_mass=scored.mean("covered_mass", 1.0),
+            reused=scored.reused(number),
+            table=scored.table(number),
+            settings=settings,
+        )
+        for number, (document, own) in enumerate(zip(documents, kept, strict=True))
+    ]
 
 
 def _beginning_that_fits(document: Document, room: int, count: Callable[[str], int]) -> str | None:

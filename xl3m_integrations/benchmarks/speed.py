@@ -7,7 +7,9 @@ layers fused where selection's are.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 
 import torch
@@ -75,30 +77,23 @@ def measure_speed(xl3m: XL3M, tokens: int, repeats: int, seed: int) -> Speed:
     question = questions[MANY // 2]  # of middling length, so that its time compares with that of all
     batches = _batches(xl3m, backend, haystack.text, question)
     read = sum(length * len(batch) for length, batch in batches)
-    xl3m.select(haystack.text[:20_000], question)
     padded = [batch for _, batch in batches]
+    xl3m.select(haystack.text[:20_000], question)
     _forward(backend, padded[:2])
     index = xl3m.index(haystack.text)
-    index.select(question)
+    document = index.select(question).tokens
     kept = min(1.0, len(index.cache.rows()) / len(index))
-    selecting, bare, again, many, document = [], [], [], [], 0
-    for _ in range(repeats):
-        began = time.perf_counter()
-        document = xl3m.select(haystack.text, question).tokens
-        selecting.append(time.perf_counter() - began)
-        began = time.perf_counter()
-        _forward(backend, padded)
-        bare.append(time.perf_counter() - began)
-        began = time.perf_counter()
-        index.select(question)
-        again.append(time.perf_counter() - began)
-        began = time.perf_counter()
-        xl3m.select_many(haystack.text, questions)
-        many.append(time.perf_counter() - began)
+    selecting, bare, again, many = _in_turn(
+        repeats,
+        partial(xl3m.select, haystack.text, question),
+        partial(_forward, backend, padded),
+        partial(index.select, question),
+        partial(xl3m.select_many, haystack.text, questions),
+    )
     ratios = tuple(b / s for s, b in zip(selecting, bare, strict=True))
     return Speed(
         tokens=document,
-        rows=sum(len(batch) for _, batch in batches),
+        rows=sum(map(len, padded)),
         row_tokens=max(length for length, _ in batches),
         read_tokens=read,
         parameters=sum(parameter.numel() for parameter in backend.model.parameters()),
@@ -113,6 +108,17 @@ def measure_speed(xl3m: XL3M, tokens: int, repeats: int, seed: int) -> Speed:
         kept=kept,
         many_cost=median(m / s for s, m in zip(selecting, many, strict=True)),
     )
+
+
+def _in_turn(repeats: int, *works: Callable[[], object]) -> list[list[float]]:
+    """Seconds of each of some works, one after the other, `repeats` times."""
+    seconds: list[list[float]] = [[] for _ in works]
+    for _ in range(repeats):
+        for work, own in zip(works, seconds, strict=True):
+            began = time.perf_counter()
+            work()
+            own.append(time.perf_counter() - began)
+    return seconds
 
 
 def local_model(xl3m: XL3M) -> TransformersBackend:

@@ -244,8 +244,7 @@ def export(run: Path, out: Path, start_share: float = 0.0) -> None:
     tokenizer.save_pretrained(out)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Command line of the training script."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m xl3m_integrations.bundled.train", description=__doc__)
     parser.add_argument("--haystack", type=Path, help="folder of .txt files to hide facts in, beside generated filler")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints; a run found there is resumed")
@@ -265,6 +264,12 @@ def main(arguments: list[str] | None = None) -> None:
         "--compile", action="store_true", help="torch.compile the model: 1.5x faster, needs a C++ compiler"
     )
     parser.add_argument("--stop-after", type=int, help="stop at this step; run again to go on")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line of the training script."""
+    parser = _parser()
     options = parser.parse_args(arguments)
     if not 0 <= options.start_share <= 1 or (options.start_share and not options.start):
         parser.error(
