@@ -1,8 +1,8 @@
 """The comparison behind `xl3m bench --peers`: what it costs others to go through the text that XL3M selects from.
 
 All read the same text for the same question with the same model in one run; where XL3M leaves the model early, the
-others run all its layers. XL3M is timed end to end; the peers that take passages get the engine's segments as a gift:
-the time of cutting them is not counted.
+others run all its layers. XL3M is timed end to end, and once more where BM25 leaves it but a few segments to read; the
+peers that take passages get the engine's segments as a gift: the time of cutting them is not counted.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ from xl3m_integrations.errors import SettingError, XL3MError
 from xl3m_integrations.evaluation.asking import NotApplicable
 from xl3m_integrations.evaluation.plots import new_figure, save_figure
 from xl3m_integrations.evaluation.rankers import llmlingua_scores, require
-from xl3m_integrations.prefilter import bm25_scores
+from xl3m_integrations.prefilter import BM25, bm25_scores
 from xl3m_integrations.types import Segment
 
+PREFILTERED = 256  # segments that BM25 leaves
 SHORTEST = 1_000  # tokens; also the length that every peer warms up on
 _FAILURES = (XL3MError, ImportError, RuntimeError, MemoryError)  # torch says RuntimeError where memory ends
 
@@ -253,6 +254,7 @@ def _settings(xl3m: XL3M, seed: int, repeats: int, time_limit: float) -> dict[st
         "window": backend.window,
         "segment_tokens": xl3m.segmenter.segment_tokens,
         "measure": xl3m.measure.name,
+        "prefilter": PREFILTERED,
         "device": str(backend.device),
         "dtype": str(backend.model.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
@@ -310,6 +312,11 @@ def _bytes_there(device: torch.device) -> int:
 
 _XL3M = Peer("xl3m", lambda case: case.xl3m.select(case.text, case.question))
 PEERS = (
+    Peer(
+        "xl3m after bm25",
+        lambda case: case.xl3m.select(case.text, case.question, prefilter=BM25(PREFILTERED)),
+        needs=("bm25s", "the prefilter BM25", "bm25"),
+    ),
     Peer(
         "llmlingua",
         lambda case: llmlingua_scores(case.xl3m, case.passages, case.question),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -47,6 +48,7 @@ def test_what_is_not_installed_is_named_with_its_install_command(xl3m: XL3M, mon
     reasons = {left.peer: left.reason for left in found.left_out}
     assert 'pip install "xl3m-integrations[llmlingua]"' in reasons["llmlingua"]
     assert 'pip install "xl3m-integrations[eval]"' in reasons["bm25"]
+    assert 'pip install "xl3m-integrations[bm25]"' in reasons["xl3m after bm25"]
 
 
 def test_a_model_without_rotary_positions_reads_no_more_than_its_window():
@@ -77,6 +79,17 @@ def test_where_selection_leaves_early_the_peers_still_run_all_layers():
         read(case)
         assert runs
     assert compare(xl3m, [1_000], seed=3).settings["exit_layer"] == 1
+
+
+@pytest.mark.skipif("xl3m after bm25" not in INSTALLED, reason="needs the extra bm25")
+def test_after_bm25_the_model_reads_no_more_segments_however_long_the_text(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(peers, "PREFILTERED", 4)
+    xl3m = XL3M(make_backend(), measure=Entropy())
+    (peer,) = [peer for peer in PEERS if peer.name == "xl3m after bm25"]
+    for tokens in (1_000, 4_000):
+        case = Case.of(xl3m, tokens, seed=3)
+        read = [score for score in peer.read(case).scores if score > -math.inf]
+        assert len(read) == 4 < len(case.segments)
 
 
 def test_longer_lengths_are_left_out_by_the_way_a_cost_grows(xl3m: XL3M, monkeypatch: pytest.MonkeyPatch):
