@@ -315,7 +315,7 @@ PEERS = (
     Peer(
         "xl3m after bm25",
         lambda case: case.xl3m.select(case.text, case.question, prefilter=BM25(PREFILTERED)),
-        needs=("bm25s", "the prefilter BM25", "bm25"),
+        needs=("bm25s", "The prefilter BM25", "bm25"),
     ),
     Peer(
         "llmlingua",
